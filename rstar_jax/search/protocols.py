@@ -1,0 +1,63 @@
+"""What search asks of the world: three protocols, so that a scripted policy or another engine can stand behind them."""
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """The path from a tree's root to a node: what the policy continues and the PPM judges.
+
+    key: (problem key, node index, ...): keys every random draw made under this node, so that a draw does not depend
+        on what else is in the batch.
+    text: prompt and path. tokens: the same as token ids.
+    """
+
+    key: tuple[int, ...]
+    text: str
+    tokens: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """One sampled candidate step. `text` ends with the marker it stopped on, if it stopped on one.
+
+    stop: the marker; "" if the model ended the text, "length" if the step ran out of room.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    logprob: float
+    stop: str
+
+
+class StepSampler(Protocol):
+    """The policy as search sees it."""
+
+    def expand(self, prefixes: Sequence[Prefix], n: int, *, stops: Sequence[str]) -> list[list[Step]]:
+        """Samples `n` candidate steps under each prefix."""
+        ...
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of text that is appended to a path: the prompt, the output of code."""
+        ...
+
+
+class StepScorer(Protocol):
+    """The process preference model as search sees it."""
+
+    def score(self, prefixes: Sequence[Prefix], candidates: Sequence[Sequence[Sequence[int]]]) -> list[np.ndarray]:
+        """One value in [-1, 1] for each candidate (token ids, appended output included) of each prefix."""
+        ...
+
+
+class Verifier(Protocol):
+    """The code runner as search sees it; see `rstar_jax.verifier` for requests and outcomes."""
+
+    def submit(self, request) -> Future:
+        """Starts one request, `prefix` and k `candidates`; the future gives one Outcome per candidate."""
+        ...

@@ -1,0 +1,1 @@
+"""The text language that all parts speak: markers, steps, prompts, tokenizer."""
