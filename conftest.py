@@ -16,7 +16,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 @pytest.fixture(scope="session")
 def shared_folder() -> pathlib.Path:
-    """The folder of models and data that is too large for the repository: RSTAR_SHARED, or shared/ beside the checkout."""
+    """Models and data too large for the repository: the folder RSTAR_SHARED, or shared/ beside the checkout."""
     folder = pathlib.Path(os.environ.get("RSTAR_SHARED") or pathlib.Path(__file__).resolve().parent.parent / "shared")
     if not folder.is_dir():
         pytest.skip(f"no shared folder at {folder}; RSTAR_SHARED names another")
