@@ -1,0 +1,69 @@
+"""Parameter trees: how they are made, sharded, and carried from a policy to its PPM.
+
+Parameters are plain nested dicts; the module's structure (graphdef) is made once a configuration.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from rstar_jax.models.config import DecoderConfig
+from rstar_jax.models.decoder import Decoder, PreferenceModel
+from rstar_jax.partitioning import sharding
+
+Parameters = dict[str, Any]
+
+
+@functools.cache
+def _abstract(kind: type[nnx.Module], config: DecoderConfig) -> tuple[nnx.GraphDef, Any]:
+    module = nnx.eval_shape(lambda: kind(config, rngs=nnx.Rngs(0)))
+    return nnx.split(module)
+
+
+def bind(kind: type[nnx.Module], config: DecoderConfig, parameters: Parameters) -> nnx.Module:
+    """The module over (traced) parameters, for use inside a jitted function."""
+    graphdef, state = _abstract(kind, config)
+    state = nnx.clone(state) if hasattr(nnx, "clone") else state
+    nnx.replace_by_pure_dict(state, parameters)
+    return nnx.merge(graphdef, state)
+
+
+def shardings(kind: type[nnx.Module], config: DecoderConfig, mesh: Mesh) -> Parameters:
+    """The sharding of every parameter, as a tree of the parameters' shape."""
+    _, state = _abstract(kind, config)
+
+    def of(variable):
+        axes = tuple(variable.get_metadata()["axes"])
+        stacked = len(variable.shape) - len(axes)
+        return sharding(mesh, *(("layers",) * stacked + axes))
+
+    leaves = jax.tree.map(of, state, is_leaf=lambda x: isinstance(x, nnx.Variable))
+    return nnx.to_pure_dict(leaves) if isinstance(leaves, nnx.State) else leaves
+
+
+def initialise(kind: type[nnx.Module], config: DecoderConfig, mesh: Mesh, seed: int) -> Parameters:
+    """Random parameters, made in their shards."""
+
+    def make():
+        _, state = nnx.split(kind(config, rngs=nnx.Rngs(seed)))
+        return nnx.to_pure_dict(state)
+
+    return jax.jit(make, out_shardings=shardings(kind, config, mesh))()
+
+
+def preference_from_policy(config: DecoderConfig, policy: Parameters, mesh: Mesh) -> Parameters:
+    """A PPM whose body is the policy and whose head is zero: it begins by preferring nothing."""
+    fresh = initialise(PreferenceModel, config, mesh, seed=0)
+    return {**fresh, "decoder": policy}
+
+
+def count(parameters: Parameters) -> int:
+    """How many numbers the parameters hold."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(parameters))
+
+
+__all__ = ["Decoder", "Parameters", "PreferenceModel", "bind", "count", "initialise", "preference_from_policy", "shardings"]

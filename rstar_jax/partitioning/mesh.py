@@ -1,0 +1,71 @@
+"""Meshes and logical axes: every sharding decision of the project.
+
+Arrays name their axes logically ('batch', 'embed', 'heads', ...); RULES says on which mesh axes they lie.
+"""
+
+import dataclasses
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+RULES: dict[str, str | tuple[str, ...] | None] = {
+    "batch": ("data", "fsdp"),
+    "length": None,
+    "layers": None,
+    "embed": "fsdp",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "head": None,
+    "mlp": "tensor",
+    "vocab": "tensor",
+    "activation": None,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """How many devices lie on each mesh axis. -1, once at most, takes what is left."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh of `devices` (default: this process's). Axes are Auto: jax.make_mesh would make them Explicit."""
+    devices = jax.local_devices() if devices is None else devices
+    sizes = [config.data, config.fsdp, config.tensor]
+    if -1 in sizes:
+        known = -sizes[0] * sizes[1] * sizes[2]
+        sizes[sizes.index(-1)] = len(devices) // known
+    needed = sizes[0] * sizes[1] * sizes[2]
+    if not 0 < needed <= len(devices):
+        raise ValueError(f"MeshConfig {config}: expected at most {len(devices)} devices, the axes need {needed}")
+    return jax.make_mesh(tuple(sizes), MESH_AXES, devices=devices[:needed], axis_types=(AxisType.Auto,) * 3)
+
+
+def spec(*names: str | None) -> PartitionSpec:
+    """The partition spec of an array whose axes have these logical names; a mesh axis is used once at most."""
+    used: set[str] = set()
+    entries = []
+    for name in names:
+        axes = RULES[name] if name else None
+        axes = (axes,) if isinstance(axes, str) else axes or ()
+        axes = tuple(axis for axis in axes if axis not in used)
+        used.update(axes)
+        entries.append(axes if len(axes) > 1 else axes[0] if axes else None)
+    return PartitionSpec(*entries)
+
+
+def sharding(mesh: Mesh, *names: str | None) -> NamedSharding:
+    """The sharding on `mesh` of an array whose axes have these logical names."""
+    return NamedSharding(mesh, spec(*names))
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+    """Holds a traced array to the sharding of its logical axes, under the mesh that is set (`jax.set_mesh`)."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, spec(*names))

@@ -1,0 +1,150 @@
+"""The training loop: one jitted step, checkpoints from which a killed run goes on and ends the same."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from orbax.checkpoint import v1 as ocp
+
+from rstar_jax import partitioning
+from rstar_jax.models.parameters import Parameters
+from rstar_jax.training.batches import Batch
+from rstar_jax.training.config import TrainingConfig
+from rstar_jax.training.optimizer import learning_rate, make_optimizer
+
+LossFunction = Callable[[Parameters, dict[str, jax.Array]], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def optimizer_shardings(abstract: Any, parameters: Parameters, mesh: Mesh) -> Any:
+    """Moments lie as their parameters do; everything else is replicated. (jit alone would replicate the moments.)"""
+    by_path = {
+        jax.tree_util.keystr(path): leaf.sharding for path, leaf in jax.tree_util.tree_leaves_with_path(parameters)
+    }
+    shapes = {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(parameters)}
+    replicated = NamedSharding(mesh, PartitionSpec())
+
+    def of(path, leaf):
+        key = jax.tree_util.keystr(path)
+        for suffix, where in by_path.items():
+            if key.endswith(suffix) and leaf.shape == shapes[suffix]:
+                return where
+        return replicated
+
+    return jax.tree_util.tree_map_with_path(of, abstract)
+
+
+class _Abstract:
+    """A parameter tree as a key of a cache: what it looks like, not what it holds."""
+
+    def __init__(self, parameters: Parameters):
+        self.tree = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), parameters)
+        leaves, structure = jax.tree.flatten(self.tree)
+        self._key = (structure, tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in leaves))
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Abstract) and self._key == other._key
+
+
+def _optimizer_key(config: TrainingConfig) -> TrainingConfig:
+    """`config` without what does not change the program."""
+    return dataclasses.replace(config, steps=0, batch=0, learning_rate=0.0, warmup_steps=0, checkpoint_every=0, seed=0)
+
+
+@functools.lru_cache(maxsize=8)
+def _programs(loss_function: LossFunction, config: TrainingConfig, mesh: Mesh, abstract: _Abstract):
+    """(initialise the optimizer, one train step), jitted once for all runs that differ in length and data only."""
+    optimizer = make_optimizer(config)
+    parameters = abstract.tree
+    where = jax.tree.map(lambda leaf: leaf.sharding, parameters)
+    state_where = optimizer_shardings(jax.eval_shape(optimizer.init, parameters), parameters, mesh)
+
+    def update(parameters, state, batch, rate):
+        (_, metrics), gradients = jax.value_and_grad(loss_function, has_aux=True)(parameters, batch)
+        updates, state = optimizer.update(gradients, state, parameters)
+        parameters = jax.tree.map(lambda p, u: p + rate * u, parameters, updates)
+        return parameters, state, metrics
+
+    init = jax.jit(optimizer.init, out_shardings=state_where)
+    return init, jax.jit(update, donate_argnums=(0, 1), out_shardings=(where, state_where, None))
+
+
+def train(
+    loss_function: LossFunction,
+    parameters: Parameters,
+    batch_at: Callable[[int], Batch],
+    config: TrainingConfig,
+    mesh: Mesh,
+    *,
+    checkpoints: epath.PathLike | None = None,
+    on_step: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+) -> Parameters:
+    """Trains `parameters` for `config.steps` steps and returns the new ones.
+
+    batch_at: the batch of a step; a pure function of the step, which is what makes resuming exact.
+    checkpoints: folder for parameters, optimizer state and step; a run that finds one there goes on from it.
+    on_step: called with step and metrics, one step late so that the device is never waited for.
+    """
+    with jax.set_mesh(mesh):
+        init, update = _programs(loss_function, _optimizer_key(config), mesh, _Abstract(parameters))
+        state = init(parameters)
+        parameters = jax.tree.map(jnp.copy, parameters)  # the caller keeps its own: the step donates its arguments
+        saver = Saver(checkpoints) if checkpoints is not None else None
+        start = 0
+        if saver is not None and saver.latest_step is not None:
+            start, parameters, state = saver.restore(parameters, state)
+        rows = partitioning.sharding(mesh, "batch")
+        pending = None
+        for step in range(start, config.steps):
+            batch = jax.device_put(batch_at(step), rows)
+            parameters, state, metrics = update(parameters, state, batch, learning_rate(config, step))
+            if pending is not None:
+                on_step(pending[0], {name: float(value) for name, value in pending[1].items()})
+            pending = (step, metrics)
+            if saver is not None and (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
+                saver.save(step + 1, parameters, state)
+        if pending is not None:
+            on_step(pending[0], {name: float(value) for name, value in pending[1].items()})
+        if saver is not None:
+            saver.close()
+    return parameters
+
+
+class Saver:
+    """Checkpoints of a training that is under way: parameters and optimizer state apart, the last one kept."""
+
+    def __init__(self, folder: epath.PathLike):
+        training = ocp.training
+        self._checkpointer = training.Checkpointer(
+            epath.Path(folder),
+            save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
+            preservation_policy=training.preservation_policies.LatestN(1),
+            cleanup_tmp_directories=True,
+        )
+
+    @property
+    def latest_step(self) -> int | None:
+        """The step of the newest complete checkpoint."""
+        latest = self._checkpointer.latest
+        return None if latest is None else latest.step
+
+    def save(self, step: int, parameters: Parameters, state: Any) -> None:
+        """Writes the state after `step` steps."""
+        self._checkpointer.save_checkpointables(step, {"parameters": parameters, "optimizer": state})
+
+    def restore(self, parameters: Parameters, state: Any) -> tuple[int, Parameters, Any]:
+        """(steps done, parameters, optimizer state) of the newest checkpoint, sharded like the arguments."""
+        step = self.latest_step
+        restored = self._checkpointer.load_checkpointables(step, {"parameters": parameters, "optimizer": state})
+        return step, restored["parameters"], restored["optimizer"]
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._checkpointer.close()
