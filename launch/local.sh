@@ -67,7 +67,10 @@ install() {
     lock=$(lock_file)
     say "installs ${lock##*/} into $venv, once"
     "$venv/bin/python" -m pip install --quiet "uv==$uv_version" >&2 || say "goes on without uv"
-    add --requirement "$lock"
+    add --no-deps --requirement "$lock"
+    # reasoning_gym asks for pycosat, which comes as C source and serves one kind of its puzzles.
+    add --no-deps --requirement "$root/launch/lock/compiled.txt" 2> /dev/null ||
+        say "goes on without pycosat, which needs a C compiler and the headers of Python"
     add --no-deps --editable "$root"
     # Last, and whole or not at all: an interrupted install is repeated.
     fingerprint > "$stamp.new"
