@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs a mode of rstar, or the tests, on a machine that has nothing but Python 3.11, 3.12 or 3.13.
-# The first call installs the locked packages into .venv beside pyproject.toml; later calls see its stamp and start at once.
+# The first call installs the locked packages into .venv beside pyproject.toml; later calls see its stamp and start.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
