@@ -1,4 +1,4 @@
-"""What search asks of the world: three protocols, so that a scripted policy or another engine can stand behind them."""
+"""What search asks of the world: four protocols, so that a scripted policy or another engine can stand behind them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,6 +6,8 @@ from concurrent.futures import Future
 from typing import Protocol
 
 import numpy as np
+
+from rstar_jax.verifier.protocol import Outcome, Request
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,8 +58,16 @@ class StepScorer(Protocol):
 
 
 class Verifier(Protocol):
-    """The code runner as search sees it; see `rstar_jax.verifier` for requests and outcomes."""
+    """The code runner as search sees it."""
 
-    def submit(self, request) -> Future:
+    def submit(self, request: Request) -> Future[list[Outcome]]:
         """Starts one request, `prefix` and k `candidates`; the future gives one Outcome per candidate."""
+        ...
+
+
+class Grader(Protocol):
+    """Who decides whether an answer is right. A test-time search has none."""
+
+    def grade(self, pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
+        """One decision for each (gold, answer); None is undecided and counts as not correct."""
         ...

@@ -1,0 +1,245 @@
+"""One expansion: sampled steps become children of a node.
+
+A generator that asks and is answered, so that a scheduler can put the questions of many trees into one batch:
+
+    candidates = yield Sample(prefixes)     from the policy
+    outcomes = yield Run(requests)          from the verifier
+    scores, grades = yield Judge(...)       from the PPM and the grader
+
+A phase with nothing to ask is left out.
+"""
+
+import dataclasses
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from rstar_jax.search import uct
+from rstar_jax.search.config import SearchConfig
+from rstar_jax.search.protocols import Prefix, Step
+from rstar_jax.search.tree import ROOT_INDEX, Kind, Node, Tree
+from rstar_jax.trajectory import markers, steps
+from rstar_jax.verifier.protocol import Outcome, Request, Verdict
+
+TOO_LONG = "the path has more tokens than max_prefix_tokens"
+TOO_DEEP = "the path has max_depth steps and no answer"
+CUT_SHORT = "the step ran out of room before a stop marker"
+NO_MARKER = "the model ended the text without a stop marker"
+NO_BOX = "the answer has no box"
+
+Encode = Callable[[str], tuple[int, ...]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Asks for candidates under each prefix. Answer: `list[list[Step]]`."""
+
+    prefixes: tuple[Prefix, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """Asks to run code. Answer: `list[list[Outcome]]`, one list a request."""
+
+    requests: tuple[Request, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Asks for values. Answer: `(list of score arrays, one a prefix; list of bool | None, one an answer)`.
+
+    prefixes, candidates: for the PPM; the token ids of steps, with their output. answers: (gold, answer) to grade.
+    """
+
+    prefixes: tuple[Prefix, ...]
+    candidates: tuple[tuple[tuple[int, ...], ...], ...]
+    answers: tuple[tuple[str, str], ...]
+
+
+Ask = Sample | Run | Judge
+
+
+def prefix(tree: Tree, node: int) -> Prefix:
+    """The path to a node; its key depends on the tree and the node's index only."""
+    return Prefix(key=(tree.key, node), text=tree.path_text(node), tokens=tree.path_tokens(node))
+
+
+def open_block(tree: Tree, node: int) -> list[int]:
+    """The nodes, first to last, of the code block that is still open at `node`; empty after a closed block."""
+    block = []
+    while node != ROOT_INDEX and markers.END_OF_CODE not in tree.text[node]:
+        block.append(node)
+        if markers.CODE in tree.text[node]:
+            break
+        node = tree.parent.item(node)
+    return block[::-1]
+
+
+def program(tree: Tree, block: Sequence[int]) -> tuple[str, str]:
+    """The code of an open block as (what ran without a fault, what must run again together with the next step).
+
+    A step that failed may be a statement cut in two: its code counts as the beginning of the step that follows.
+    """
+    ran = 0
+    for i, node in enumerate(block, start=1):
+        if tree.verdict[node] == Verdict.OK:
+            ran = i
+    codes = [steps.code(tree.text[node]) for node in block]
+    return "\n".join(codes[:ran]), "\n".join(codes[ran:])
+
+
+def expand(tree: Tree, nodes: Sequence[int], config: SearchConfig, encode: Encode) -> Generator[Ask, Any, None]:
+    """Expands nodes of one tree: adds their children, gives them values, and backs up what their answers are worth."""
+    prefixes = [prefix(tree, node) for node in nodes]
+    sampled = yield Sample(prefixes=tuple(prefixes))
+    drafts = [
+        [_draft(tree, node, step, len(prefix.tokens), config) for step in _unique(candidates, config)]
+        for node, prefix, candidates in zip(nodes, prefixes, sampled, strict=True)
+    ]
+    yield from _run(tree, nodes, drafts, prefixes, config, encode)
+    first = tree.size
+    for node, siblings in zip(nodes, drafts, strict=True):
+        for draft in siblings:
+            tree.add(node, draft)
+    scores, grades = yield from _judge(tree, nodes, prefixes, config)
+    _give_values(tree, range(first, tree.size), scores, grades, config)
+    for node in nodes:
+        uct.close_exhausted(tree, node)
+
+
+def _unique(candidates: Sequence[Step], config: SearchConfig) -> list[Step]:
+    unique: dict[str, Step] = {}
+    for step in candidates:
+        unique.setdefault(step.text, step)
+    if config.first_answer_only:
+        answers = [step for step in unique.values() if step.stop == markers.END_OF_ANSWER]
+        return answers[:1] or list(unique.values())
+    return list(unique.values())
+
+
+def _draft(tree: Tree, node: int, step: Step, prefix_length: int, config: SearchConfig) -> Node:
+    """The node that a candidate would become, as far as its text tells."""
+    draft = Node(text=step.text, tokens=step.tokens, logprob=step.logprob, kind=Kind.FAILED)
+    if step.stop == "length":
+        draft.error = CUT_SHORT
+    elif step.stop == "":
+        draft.error = NO_MARKER
+    elif prefix_length + len(step.tokens) > config.max_prefix_tokens:
+        draft.error = TOO_LONG
+    elif step.stop == markers.END_OF_ANSWER:
+        answer = steps.boxed_answer(step.text)
+        if answer:
+            draft.kind, draft.answer = Kind.ANSWER, answer
+        else:
+            draft.error = NO_BOX
+    elif tree.depth[node] + 1 >= config.max_depth:
+        draft.error = TOO_DEEP
+    else:
+        draft.kind = Kind.CODE if step.stop == markers.END_OF_CODE else Kind.STEP
+        draft.consecutive_errors = tree.consecutive_errors.item(node)
+    return draft
+
+
+def _run(
+    tree: Tree,
+    nodes: Sequence[int],
+    drafts: Sequence[Sequence[Node]],
+    prefixes: Sequence[Prefix],
+    config: SearchConfig,
+    encode: Encode,
+) -> Generator[Run, list[list[Outcome]], None]:
+    """Runs the code of the drafts that have some, and writes into them what came of it."""
+    asked = []  # (drafts of one node, its open block, length of its prefix)
+    requests = []
+    for node, siblings, above in zip(nodes, drafts, prefixes, strict=True):
+        runnable = [draft for draft in siblings if draft.kind in (Kind.STEP, Kind.CODE)]
+        if not runnable:
+            continue
+        block = open_block(tree, node)
+        ran, pending = program(tree, block)
+        codes = [steps.code(draft.text) for draft in runnable]
+        candidates = tuple(f"{pending}\n{code}" if pending else code for code in codes)
+        requests.append(Request(prefix=ran, candidates=candidates))
+        asked.append((runnable, "".join(tree.output[i] for i in block), len(above.tokens)))
+    if not requests:
+        return
+    outcomes = yield Run(requests=tuple(requests))
+    for (runnable, printed, prefix_length), results in zip(asked, outcomes, strict=True):
+        for draft, outcome in zip(runnable, results, strict=True):
+            _settle(draft, outcome, printed, prefix_length, config, encode)
+
+
+def _settle(
+    draft: Node, outcome: Outcome, printed: str, prefix_length: int, config: SearchConfig, encode: Encode
+) -> None:
+    """Writes an outcome into its draft. A block that closes shows its output, or its error if it failed."""
+    draft.verdict = outcome.verdict.value
+    if outcome.ok:
+        draft.output = outcome.output
+        draft.consecutive_errors = 0
+    else:
+        draft.error = outcome.error or outcome.verdict.value
+        draft.consecutive_errors += 1
+    if draft.kind == Kind.CODE:
+        shown = (printed + draft.output).rstrip("\n") if outcome.ok else draft.error
+        text = steps.with_output(draft.text, shown)
+        draft.tokens += tuple(encode(text[len(draft.text) :]))
+        draft.text = text
+    if draft.consecutive_errors >= config.max_consecutive_errors or outcome.verdict is Verdict.UNVERIFIED:
+        draft.kind = Kind.FAILED
+    elif prefix_length + len(draft.tokens) > config.max_prefix_tokens:
+        draft.kind, draft.error = Kind.FAILED, TOO_LONG
+
+
+def _judge(
+    tree: Tree, nodes: Sequence[int], prefixes: Sequence[Prefix], config: SearchConfig
+) -> Generator[Judge, Any, tuple[dict[int, float], dict[int, bool | None]]]:
+    """Asks for the values of the new children: PPM scores by node, grades by node."""
+    to_score = {
+        "terminal": (),
+        "ppm": (Kind.STEP, Kind.CODE),
+        "test": (Kind.STEP, Kind.CODE, Kind.ANSWER),
+    }[config.value_mode]
+    scored = [
+        (above, [child for child in tree.children(node) if tree.kind[child] in to_score])
+        for node, above in zip(nodes, prefixes, strict=True)
+    ]
+    scored = [(above, children) for above, children in scored if children]
+    graded = []
+    if config.sees_answers:
+        graded = [child for node in nodes for child in tree.children(node) if tree.kind[child] == Kind.ANSWER]
+    if not scored and not graded:
+        return {}, {}
+    values, grades = yield Judge(
+        prefixes=tuple(above for above, _ in scored),
+        candidates=tuple(tuple(tree.tokens[child] for child in children) for _, children in scored),
+        answers=tuple((tree.problem.answer, tree.answer[child]) for child in graded),
+    )
+    scores = {}
+    for (_, children), row in zip(scored, values, strict=True):
+        scores.update((child, float(value)) for child, value in zip(children, row, strict=True))
+    return scores, dict(zip(graded, grades, strict=True))
+
+
+def _give_values(
+    tree: Tree,
+    children: Sequence[int],
+    scores: dict[int, float],
+    grades: dict[int, bool | None],
+    config: SearchConfig,
+) -> None:
+    """A score is one visit of the child alone, as is the -1 of a failure; only what an answer is worth goes up."""
+    for child, value in scores.items():
+        if not -1.0 <= value <= 1.0:
+            raise ValueError(f"a score must lie in [-1, 1], got {value} for node {child} of {tree.problem.id!r}")
+    for child in children:
+        if tree.kind[child] == Kind.FAILED:
+            if tree.verdict[child] != Verdict.UNVERIFIED:  # our fault, not the step's
+                tree.update(child, -1.0)
+        elif tree.kind[child] != Kind.ANSWER:
+            if child in scores:
+                tree.update(child, scores[child])
+        elif config.sees_answers:
+            tree.correct[child] = grades[child] is True
+            uct.backup(tree, child, 1.0 if grades[child] is True else -1.0)
+        else:
+            uct.backup(tree, child, scores[child])

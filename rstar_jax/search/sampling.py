@@ -1,0 +1,117 @@
+"""Whole solutions without a tree: a code block, its output, an answer.
+
+For Best-of-N, majority votes, pass@k and greedy decoding: greedy is n = 1 with a sampler of temperature 0.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from rstar_jax.problems.problem import Problem
+from rstar_jax.search.protocols import Prefix, Step, StepSampler, Verifier
+from rstar_jax.search.tree import tree_key
+from rstar_jax.trajectory import markers, steps
+from rstar_jax.verifier.protocol import Outcome, Request
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Solution:
+    """One sampled solution.
+
+    text, tokens: everything after the prompt, the output of the code included. logprob: of the sampled parts.
+    answer: the content of its box, None if it came to none. ok: it has an answer, and its code, if any, ran.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    logprob: float
+    answer: str | None
+    ok: bool
+
+
+def sample_solutions(
+    problems: Sequence[Problem],
+    n: int,
+    *,
+    sampler: StepSampler,
+    verifier: Verifier,
+    max_prefix_tokens: int,
+    seed: int,
+) -> list[list[Solution]]:
+    """n solutions a problem. Three batches for all: code blocks are decoded, then run, then answers are decoded.
+
+    A block whose code fails shows its error as its output and still gets its answer, as in the released code. A
+    solution whose prompt, block and output come to more than `max_prefix_tokens` ends without an answer.
+    """
+    prompts = [_prompt(problem, sampler, seed) for problem in problems]
+    blocks = sampler.expand(prompts, n, stops=markers.BLOCK_STOPS)
+    outcomes = _run(blocks, verifier)
+    drafts = []  # one for each problem and sample, row by row
+    for row, prompt in enumerate(prompts):
+        for index, block in enumerate(blocks[row]):
+            drafts.append(_close(block, outcomes[row].get(block.text), prompt, index, sampler))
+    open_drafts = [draft for draft in drafts if draft.goes_on(max_prefix_tokens)]
+    tails = sampler.expand([draft.prefix for draft in open_drafts], 1, stops=markers.BLOCK_STOPS) if open_drafts else []
+    for draft, (tail,) in zip(open_drafts, tails, strict=True):
+        draft.append(tail)
+    solutions = iter(drafts)
+    return [[next(solutions).solution() for _ in row] for row in blocks]
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Draft:
+    """A solution in the making. `prefix` is the prompt, the block and its output."""
+
+    prefix: Prefix
+    prompt: Prefix
+    logprob: float
+    stop: str
+    ran: bool
+
+    def goes_on(self, max_prefix_tokens: int) -> bool:
+        return self.stop == markers.END_OF_CODE and len(self.prefix.tokens) <= max_prefix_tokens
+
+    def append(self, step: Step) -> None:
+        self.prefix = _longer(self.prefix, step.text, step.tokens)
+        self.logprob += step.logprob
+        self.stop = step.stop
+
+    def solution(self) -> Solution:
+        text = self.prefix.text[len(self.prompt.text) :]
+        answer = steps.boxed_answer(text) or None if self.stop == markers.END_OF_ANSWER else None
+        return Solution(
+            text=text,
+            tokens=self.prefix.tokens[len(self.prompt.tokens) :],
+            logprob=self.logprob,
+            answer=answer,
+            ok=self.ran and answer is not None,
+        )
+
+
+def _prompt(problem: Problem, sampler: StepSampler, seed: int) -> Prefix:
+    text = steps.prompt(problem.question)
+    return Prefix(key=(tree_key(seed, problem.id), 0), text=text, tokens=tuple(sampler.encode(text)))
+
+
+def _run(blocks: Sequence[Sequence[Step]], verifier: Verifier) -> list[dict[str, Outcome]]:
+    """Runs each problem's closed blocks, equal ones once. One dict a problem: text of the block -> Outcome."""
+    waiting = []
+    for row in blocks:
+        texts = list(dict.fromkeys(block.text for block in row if block.stop == markers.END_OF_CODE))
+        request = Request(prefix="", candidates=tuple(steps.code(text) for text in texts))
+        waiting.append((texts, verifier.submit(request) if texts else None))
+    return [dict(zip(texts, future.result(), strict=True)) if texts else {} for texts, future in waiting]
+
+
+def _close(block: Step, outcome: Outcome | None, prompt: Prefix, index: int, sampler: StepSampler) -> _Draft:
+    """A draft of the prompt, the block and, if the block closed, its output."""
+    prefix = _longer(dataclasses.replace(prompt, key=(prompt.key[0], 1 + index)), block.text, block.tokens)
+    if outcome is not None:
+        shown = outcome.output.rstrip("\n") if outcome.ok else outcome.error or outcome.verdict.value
+        appended = steps.with_output(block.text, shown)[len(block.text) :]
+        prefix = _longer(prefix, appended, tuple(sampler.encode(appended)))
+    ran = outcome is None or outcome.ok
+    return _Draft(prefix=prefix, prompt=prompt, logprob=block.logprob, stop=block.stop, ran=ran)
+
+
+def _longer(prefix: Prefix, text: str, tokens: tuple[int, ...]) -> Prefix:
+    return dataclasses.replace(prefix, text=prefix.text + text, tokens=prefix.tokens + tuple(tokens))

@@ -1,0 +1,202 @@
+"""Searches many trees at the same time: one batch asks for all of them, and code runs while other trees are decoded.
+
+Trees stand in two fixed groups, by the parity of their index, which take turns in a fixed order. While the code of one
+group runs in the verifier, the other group is scored and decoded. Who is in a batch never depends on which program
+happened to end first, and no draw depends on who is in a batch: the trees are the same on every machine and every day.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from rstar_jax.problems.problem import Problem
+from rstar_jax.search import expansion
+from rstar_jax.search.config import SearchConfig
+from rstar_jax.search.mcts import search_tree
+from rstar_jax.search.protocols import Grader, StepSampler, StepScorer, Verifier
+from rstar_jax.search.tree import Tree, tree_key
+from rstar_jax.trajectory import markers, steps
+
+
+@dataclasses.dataclass(kw_only=True)
+class SearchStats:
+    """What a search did so far.
+
+    expansions: nodes expanded. candidates: steps sampled, duplicates included. sampled_tokens: theirs.
+    executed_programs: candidates that went to the verifier. graded_answers: (gold, answer) pairs that went to the
+    grader; a pair goes once. too_long: candidates that ended as failed at `max_prefix_tokens`.
+    *_seconds: wall time in which the search waited for that part.
+    """
+
+    trees: int = 0
+    finished_trees: int = 0
+    expansions: int = 0
+    candidates: int = 0
+    sampled_tokens: int = 0
+    executed_programs: int = 0
+    graded_answers: int = 0
+    too_long: int = 0
+    sampler_seconds: float = 0.0
+    verifier_seconds: float = 0.0
+    scorer_seconds: float = 0.0
+    grader_seconds: float = 0.0
+
+
+def search(
+    problems: Sequence[Problem],
+    *,
+    sampler: StepSampler,
+    verifier: Verifier,
+    grader: Grader | None,
+    config: SearchConfig,
+    scorer: StepScorer | None = None,
+    seed: int = 0,
+    stops: Sequence[str] = markers.STEP_STOPS,
+    on_progress: Callable[[SearchStats], None] | None = None,
+    stats: SearchStats | None = None,
+) -> list[Tree]:
+    """One searched tree a problem, in the order of `problems`.
+
+    grader: None in a test-time search, which never sees the ground truth: its trees carry problems without answers.
+    scorer: the PPM; None in a terminal-guided search. on_progress: called after each turn of a group. stats: counted up
+    in place.
+
+    Raises: ValueError if the value mode needs a scorer or a grader that is not given.
+    """
+    if config.needs_scorer and scorer is None:
+        raise ValueError(f"value_mode {config.value_mode!r} needs a scorer")
+    if config.sees_answers and grader is None:
+        raise ValueError(f"value_mode {config.value_mode!r} needs a grader")
+    stats = SearchStats() if stats is None else stats
+    trees = [plant(problem, sampler=sampler, config=config, seed=seed) for problem in problems]
+    stats.trees += len(trees)
+    world = _World(
+        sampler=sampler, verifier=verifier, grader=grader, scorer=scorer, stops=stops, stats=stats, config=config
+    )
+    groups = [_Group(trees[parity::2], world) for parity in (0, 1)]
+    while any(group.live for group in groups):
+        for group in groups:
+            if group.live:
+                group.collect()
+                group.judge()
+                group.sample()
+                if on_progress is not None:
+                    on_progress(stats)
+    return trees
+
+
+def plant(problem: Problem, *, sampler: StepSampler, config: SearchConfig, seed: int) -> Tree:
+    """A tree of a root alone. For a test-time search its problem has no answer: what is not there cannot leak."""
+    if not config.sees_answers:
+        problem = dataclasses.replace(problem, answer="")
+    prompt = steps.prompt(problem.question)
+    return Tree(problem, key=tree_key(seed, problem.id), prompt=prompt, prompt_tokens=tuple(sampler.encode(prompt)))
+
+
+@dataclasses.dataclass(kw_only=True)
+class _World:
+    """All that answers questions, and what has been asked so far."""
+
+    sampler: StepSampler
+    verifier: Verifier
+    grader: Grader | None
+    scorer: StepScorer | None
+    stops: Sequence[str]
+    stats: SearchStats
+    config: SearchConfig
+    grades: dict[tuple[str, str], bool | None] = dataclasses.field(default_factory=dict)
+
+
+class _Growing:
+    """A tree, its search, and what the search asks now (None: it is over)."""
+
+    def __init__(self, tree: Tree, world: _World):
+        self.tree = tree
+        self.search = search_tree(tree, world.config, world.sampler.encode)
+        self.ask: expansion.Ask | None = next(self.search, None)
+        self.futures: list[Future] = []
+
+    def send(self, answer: Any) -> None:
+        try:
+            self.ask = self.search.send(answer)
+        except StopIteration:
+            self.ask = None
+
+
+class _Group:
+    """The trees that are decoded in one batch."""
+
+    def __init__(self, trees: Sequence[Tree], world: _World):
+        self.world = world
+        self.live = [_Growing(tree, world) for tree in trees]
+
+    def _asking(self, kind: type) -> list[_Growing]:
+        return [growing for growing in self.live if isinstance(growing.ask, kind)]
+
+    def collect(self) -> None:
+        """Waits for the code that this group's last turn sent off."""
+        start = time.perf_counter()
+        for growing in self._asking(expansion.Run):
+            growing.send([future.result() for future in growing.futures])
+        self.world.stats.verifier_seconds += time.perf_counter() - start
+
+    def judge(self) -> None:
+        """Scores and grades in one batch each."""
+        asking = self._asking(expansion.Judge)
+        if asking:
+            scores = iter(self._score(asking))
+            self._grade(asking)
+            for growing in asking:
+                values = [next(scores) for _ in growing.ask.prefixes]
+                growing.send((values, [self.world.grades[pair] for pair in growing.ask.answers]))
+        self._drop_finished()
+
+    def sample(self) -> None:
+        """Decodes candidates in one batch and sends their code off."""
+        asking = self._asking(expansion.Sample)
+        if not asking:
+            return
+        stats, config = self.world.stats, self.world.config
+        prefixes = [prefix for growing in asking for prefix in growing.ask.prefixes]
+        start = time.perf_counter()
+        sampled = self.world.sampler.expand(prefixes, config.candidates, stops=self.world.stops)
+        stats.sampler_seconds += time.perf_counter() - start
+        stats.expansions += len(prefixes)
+        stats.candidates += sum(len(candidates) for candidates in sampled)
+        stats.sampled_tokens += sum(len(step.tokens) for candidates in sampled for step in candidates)
+        rows = iter(sampled)
+        for growing in asking:
+            growing.send([next(rows) for _ in growing.ask.prefixes])
+            if isinstance(growing.ask, expansion.Run):
+                growing.futures = [self.world.verifier.submit(request) for request in growing.ask.requests]
+                stats.executed_programs += sum(len(request.candidates) for request in growing.ask.requests)
+        self._drop_finished()
+
+    def _score(self, asking: Sequence[_Growing]) -> list:
+        prefixes = [prefix for growing in asking for prefix in growing.ask.prefixes]
+        if not prefixes:
+            return []
+        candidates = [row for growing in asking for row in growing.ask.candidates]
+        start = time.perf_counter()
+        scores = self.world.scorer.score(prefixes, candidates)
+        self.world.stats.scorer_seconds += time.perf_counter() - start
+        return scores
+
+    def _grade(self, asking: Sequence[_Growing]) -> None:
+        grades = self.world.grades
+        new = list(dict.fromkeys(pair for growing in asking for pair in growing.ask.answers if pair not in grades))
+        if not new:
+            return
+        start = time.perf_counter()
+        grades.update(zip(new, self.world.grader.grade(new), strict=True))
+        self.world.stats.grader_seconds += time.perf_counter() - start
+        self.world.stats.graded_answers += len(new)
+
+    def _drop_finished(self) -> None:
+        finished = [growing for growing in self.live if growing.ask is None]
+        self.live = [growing for growing in self.live if growing.ask is not None]
+        self.world.stats.finished_trees += len(finished)
+        for growing in finished:
+            self.world.stats.too_long += growing.tree.error.count(expansion.TOO_LONG)

@@ -1,0 +1,168 @@
+"""Whole searches in the scripted world: what holds for every tree, and that nothing depends on timing or batching."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from rstar_jax.search import SearchStats, search
+from rstar_jax.search.expansion import TOO_LONG
+from rstar_jax.search.mcts import search_tree
+from rstar_jax.search.tree import NO_PARENT, ROOT_INDEX, Kind
+from rstar_jax.trajectory import markers
+
+from . import scripted
+
+MODES = ("terminal", "ppm", "test")
+
+
+def run(problems, mode="terminal", jitter=0.0, **changes):
+    world = {
+        "sampler": scripted.Sampler(),
+        "verifier": scripted.Verifier(jitter),
+        "grader": scripted.Grader() if mode != "test" else None,
+        "scorer": scripted.Scorer() if mode != "terminal" else None,
+    }
+    config = dataclasses.replace(scripted.CONFIG, value_mode=mode, **changes)
+    stats = SearchStats()
+    trees = search(problems, config=config, seed=3, stats=stats, **world)
+    return trees, world, stats
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_holds_for_every_tree(mode):
+    trees, world, stats = run(scripted.problems(12), mode)
+    assert any(tree.answers() for tree in trees)
+    for tree in trees:
+        q = np.array([tree.q(node) for node in range(tree.size)])
+        assert (np.abs(q) <= 1).all()
+        assert (tree.depth <= scripted.CONFIG.max_depth).all()
+        backed_up = [0] * tree.size
+        for leaf in tree.answers():
+            for node in tree.path(leaf):
+                backed_up[node] += 1
+        for node in range(tree.size):
+            own = tree.visits[node] - backed_up[node]
+            kind = tree.kind[node]
+            local = kind == Kind.FAILED or (mode != "terminal" and kind in (Kind.STEP, Kind.CODE))
+            assert own == local, "a node is visited once for its own value and once for each answer below it"
+            if kind == Kind.FAILED:
+                assert tree.q(node) == -1 and tree.error[node]
+            assert not (tree.is_terminal(node) and tree.children(node))
+            children = tree.children(node)
+            if children:
+                assert tree.exhausted[node] == all(tree.exhausted[child] for child in children)
+                assert len({tree.text[child] for child in children}) == len(children), "equal texts merge"
+        assert tree.parent[ROOT_INDEX] == NO_PARENT
+    assert stats.trees == stats.finished_trees == 12
+    assert stats.expansions == len(world["sampler"].asked)
+    assert stats.candidates == 4 * stats.expansions
+    assert stats.executed_programs == sum(len(request.candidates) for request in world["verifier"].requests)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_node_is_expanded_at_most_once(mode):
+    _, world, _ = run(scripted.problems(12), mode)
+    keys = [prefix.key for prefix in world["sampler"].asked]
+    assert len(set(keys)) == len(keys)
+
+
+def test_every_rollout_expands_something():
+    config = dataclasses.replace(scripted.CONFIG, rollouts=40)
+    sampler, verifier, grader = scripted.Sampler(), scripted.Verifier(), scripted.Grader()
+    for problem in scripted.problems(6):
+        (tree,) = search([problem], sampler=sampler, verifier=verifier, grader=grader, config=config)
+        (again,) = search(
+            [problem], sampler=sampler, verifier=verifier, grader=grader, config=dataclasses.replace(config, rollouts=1)
+        )
+        sizes = [again.size]
+        for rollouts in itertools.count(2):
+            few = dataclasses.replace(config, rollouts=rollouts)
+            (again,) = search([problem], sampler=sampler, verifier=verifier, grader=grader, config=few)
+            if again.exhausted[ROOT_INDEX] or rollouts == 40:
+                break
+            sizes.append(again.size)
+        assert sizes == sorted(set(sizes)), "a rollout that adds no node expanded nothing"
+        assert again.to_dict() == tree.to_dict()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_trees_depend_neither_on_timing_nor_on_the_batch(mode):
+    problems = scripted.problems(9)
+    trees, _, _ = run(problems, mode)
+    delayed, _, _ = run(problems, mode, jitter=0.004)
+    backwards, _, _ = run(problems[::-1], mode, jitter=0.004)
+    alone = [run([problem], mode)[0][0] for problem in problems]
+    records = [tree.to_dict() for tree in trees]
+    assert records == [tree.to_dict() for tree in delayed]
+    assert records == [tree.to_dict() for tree in backwards[::-1]]
+    assert records == [tree.to_dict() for tree in alone]
+
+
+def test_a_test_time_search_never_sees_the_answer():
+    problems = [dataclasses.replace(problem, answer="SECRET") for problem in scripted.problems(4)]
+    trees, world, stats = run(problems, "test")
+    assert stats.graded_answers == 0
+    for tree in trees:
+        assert "SECRET" not in repr(tree.to_dict())
+        assert (tree.correct == -1).all()
+    assert not any("SECRET" in repr(vars(world[part])) for part in ("sampler", "verifier", "scorer"))
+    others, _, _ = run(scripted.problems(4), "test")
+    assert [tree.to_dict() for tree in others] == [tree.to_dict() for tree in trees]
+
+
+def test_a_tree_with_its_answer_is_refused_at_test_time():
+    (tree,), _, _ = run(scripted.problems(1))
+    config = dataclasses.replace(scripted.CONFIG, value_mode="test")
+    with pytest.raises(ValueError, match="must not be given the answer"):
+        next(search_tree(tree, config, scripted.encode))
+
+
+def test_missing_parts_are_named():
+    world = {"sampler": scripted.Sampler(), "verifier": scripted.Verifier(), "grader": None}
+    with pytest.raises(ValueError, match="needs a scorer"):
+        search([], config=dataclasses.replace(scripted.CONFIG, value_mode="ppm"), **world)
+    with pytest.raises(ValueError, match="needs a grader"):
+        search([], config=scripted.CONFIG, **world)
+    with pytest.raises(ValueError, match="value_mode must be one of"):
+        dataclasses.replace(scripted.CONFIG, value_mode="greedy")
+
+
+def test_only_what_may_go_on_is_scored_and_answers_only_at_test_time():
+    for mode in ("ppm", "test"):
+        trees, world, _ = run(scripted.problems(12), mode)
+        scored = world["scorer"].scored
+        alive = [Kind.STEP, Kind.CODE] + [Kind.ANSWER] * (mode == "test")
+        assert len(scored) == sum(int(np.isin(tree.kind, alive).sum()) for tree in trees)
+        assert any(markers.END_OF_ANSWER in text for text in scored) == (mode == "test")
+
+
+def test_too_long_paths_fail_and_are_counted():
+    trees, _, stats = run(scripted.problems(6), max_prefix_tokens=200)
+    failed = sum(tree.error.count(TOO_LONG) for tree in trees)
+    assert failed == stats.too_long > 0
+    for tree in trees:
+        for node in range(tree.size):
+            if tree.kind[node] != Kind.FAILED:
+                assert len(tree.path_tokens(node)) <= 200
+
+
+def test_an_answer_is_graded_once():
+    trees, world, stats = run(scripted.problems(4) * 2)
+    pairs = world["grader"].pairs
+    assert len(pairs) == len(set(pairs)) == stats.graded_answers
+    assert sum(len(tree.answers()) for tree in trees) > len(pairs)
+
+
+def test_progress_is_told():
+    seen = []
+    search(
+        scripted.problems(3),
+        sampler=scripted.Sampler(),
+        verifier=scripted.Verifier(),
+        grader=scripted.Grader(),
+        config=scripted.CONFIG,
+        on_progress=lambda stats: seen.append((stats.finished_trees, stats.expansions)),
+    )
+    assert seen == sorted(seen) and seen[-1][0] == 3
