@@ -31,7 +31,7 @@ choose_python() {
             break # A named interpreter is not replaced by another one.
         fi
     done
-    say "needs Python 3.11, 3.12 or 3.13 with venv (${PYTHON:+PYTHON=$PYTHON is not; }set PYTHON=/path/to/python)"
+    say "needs Python 3.11, 3.12 or 3.13 with venv (${PYTHON:+PYTHON=$PYTHON is none of them; }set PYTHON=/path/to/python)"
     exit 1
 }
 
