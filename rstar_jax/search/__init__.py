@@ -1,4 +1,4 @@
-"""Tree search over verified steps: trees, MCTS, the scheduler of many trees, what is chosen and learned. No JAX here."""
+"""Tree search over verified steps: trees, MCTS, the scheduler of many trees, what is learned. No JAX here."""
 
 from rstar_jax.search.answers import best, majority, pass_at_k
 from rstar_jax.search.config import SearchConfig

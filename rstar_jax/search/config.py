@@ -9,7 +9,7 @@ VALUE_MODES = ("terminal", "ppm", "test")
 class SearchConfig:
     """How one tree is searched (paper: section 3.2; released code: `config/*.yaml`). Numbers stand in `gin/search/`.
 
-    candidates: steps sampled under a node (`n_generate_sample`). Equal texts are merged: a node may have fewer children.
+    candidates: steps sampled under a node (`n_generate_sample`). Equal texts merge: a node may have fewer children.
     rollouts: descents from the root of one tree (`iterations`).
     max_depth: the most steps of a trajectory, its answer included (`max_depth`).
     exploration: c of UCT (`c_puct`; paper: 2).

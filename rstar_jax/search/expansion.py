@@ -26,6 +26,10 @@ CUT_SHORT = "the step ran out of room before a stop marker"
 NO_MARKER = "the model ended the text without a stop marker"
 NO_BOX = "the answer has no box"
 
+# Looking a member up in an enum class costs more than all else in the loops below (Python 3.11).
+_STEP, _CODE, _ANSWER, _FAILED = Kind.STEP, Kind.CODE, Kind.ANSWER, Kind.FAILED
+_SCORED = {"terminal": (), "ppm": (_STEP, _CODE), "test": (_STEP, _CODE, _ANSWER)}
+
 Encode = Callable[[str], tuple[int, ...]]
 
 
@@ -118,7 +122,7 @@ def _unique(candidates: Sequence[Step], config: SearchConfig) -> list[Step]:
 
 def _draft(tree: Tree, node: int, step: Step, prefix_length: int, config: SearchConfig) -> Node:
     """The node that a candidate would become, as far as its text tells."""
-    draft = Node(text=step.text, tokens=step.tokens, logprob=step.logprob, kind=Kind.FAILED)
+    draft = Node(text=step.text, tokens=step.tokens, logprob=step.logprob, kind=_FAILED)
     if step.stop == "length":
         draft.error = CUT_SHORT
     elif step.stop == "":
@@ -128,13 +132,13 @@ def _draft(tree: Tree, node: int, step: Step, prefix_length: int, config: Search
     elif step.stop == markers.END_OF_ANSWER:
         answer = steps.boxed_answer(step.text)
         if answer:
-            draft.kind, draft.answer = Kind.ANSWER, answer
+            draft.kind, draft.answer = _ANSWER, answer
         else:
             draft.error = NO_BOX
     elif tree.depth[node] + 1 >= config.max_depth:
         draft.error = TOO_DEEP
     else:
-        draft.kind = Kind.CODE if step.stop == markers.END_OF_CODE else Kind.STEP
+        draft.kind = _CODE if step.stop == markers.END_OF_CODE else _STEP
         draft.consecutive_errors = tree.consecutive_errors.item(node)
     return draft
 
@@ -151,7 +155,7 @@ def _run(
     asked = []  # (drafts of one node, its open block, length of its prefix)
     requests = []
     for node, siblings, above in zip(nodes, drafts, prefixes, strict=True):
-        runnable = [draft for draft in siblings if draft.kind in (Kind.STEP, Kind.CODE)]
+        runnable = [draft for draft in siblings if draft.kind in (_STEP, _CODE)]
         if not runnable:
             continue
         block = open_block(tree, node)
@@ -179,34 +183,30 @@ def _settle(
     else:
         draft.error = outcome.error or outcome.verdict.value
         draft.consecutive_errors += 1
-    if draft.kind == Kind.CODE:
+    if draft.kind == _CODE:
         shown = (printed + draft.output).rstrip("\n") if outcome.ok else draft.error
         text = steps.with_output(draft.text, shown)
         draft.tokens += tuple(encode(text[len(draft.text) :]))
         draft.text = text
     if draft.consecutive_errors >= config.max_consecutive_errors or outcome.verdict is Verdict.UNVERIFIED:
-        draft.kind = Kind.FAILED
+        draft.kind = _FAILED
     elif prefix_length + len(draft.tokens) > config.max_prefix_tokens:
-        draft.kind, draft.error = Kind.FAILED, TOO_LONG
+        draft.kind, draft.error = _FAILED, TOO_LONG
 
 
 def _judge(
     tree: Tree, nodes: Sequence[int], prefixes: Sequence[Prefix], config: SearchConfig
 ) -> Generator[Judge, Any, tuple[dict[int, float], dict[int, bool | None]]]:
     """Asks for the values of the new children: PPM scores by node, grades by node."""
-    to_score = {
-        "terminal": (),
-        "ppm": (Kind.STEP, Kind.CODE),
-        "test": (Kind.STEP, Kind.CODE, Kind.ANSWER),
-    }[config.value_mode]
+    to_score, kind = _SCORED[config.value_mode], tree.kind
     scored = [
-        (above, [child for child in tree.children(node) if tree.kind[child] in to_score])
+        (above, [child for child in tree.children(node) if kind.item(child) in to_score])
         for node, above in zip(nodes, prefixes, strict=True)
     ]
     scored = [(above, children) for above, children in scored if children]
     graded = []
     if config.sees_answers:
-        graded = [child for node in nodes for child in tree.children(node) if tree.kind[child] == Kind.ANSWER]
+        graded = [child for node in nodes for child in tree.children(node) if kind.item(child) == _ANSWER]
     if not scored and not graded:
         return {}, {}
     values, grades = yield Judge(
@@ -231,11 +231,12 @@ def _give_values(
     for child, value in scores.items():
         if not -1.0 <= value <= 1.0:
             raise ValueError(f"a score must lie in [-1, 1], got {value} for node {child} of {tree.problem.id!r}")
+    kinds = tree.kind.tolist()
     for child in children:
-        if tree.kind[child] == Kind.FAILED:
+        if kinds[child] == _FAILED:
             if tree.verdict[child] != Verdict.UNVERIFIED:  # our fault, not the step's
                 tree.update(child, -1.0)
-        elif tree.kind[child] != Kind.ANSWER:
+        elif kinds[child] != _ANSWER:
             if child in scores:
                 tree.update(child, scores[child])
         elif config.sees_answers:

@@ -6,7 +6,7 @@ from typing import Any
 from rstar_jax.search import uct
 from rstar_jax.search.config import SearchConfig
 from rstar_jax.search.expansion import Ask, Encode, expand
-from rstar_jax.search.tree import ROOT_INDEX, Kind, Tree
+from rstar_jax.search.tree import ROOT_INDEX, Tree
 
 __all__ = ["SearchConfig", "rollout", "search_tree"]
 
@@ -36,8 +36,6 @@ def rollout(tree: Tree, config: SearchConfig, encode: Encode) -> Generator[Ask, 
     while not tree.exhausted[node]:
         if not tree.children(node):
             yield from expand(tree, [node], config, encode)
-            if any(tree.kind[child] == Kind.ANSWER for child in tree.children(node)):
-                return
-            if tree.exhausted[node]:
+            if tree.exhausted[node] or tree.has_answer(node):
                 return
         node = uct.select(tree, node, config.exploration)

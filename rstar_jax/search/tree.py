@@ -48,6 +48,7 @@ class Node:
     consecutive_errors: int = 0
 
 
+_ANSWER = Kind.ANSWER  # looking it up in the class costs more than comparing with it (Python 3.11)
 _ARRAYS = {  # column: (dtype, what an unused row holds)
     "parent": (np.int32, NO_PARENT),
     "depth": (np.int32, 0),
@@ -113,7 +114,7 @@ class Tree:
         arrays["parent"][index] = parent
         arrays["kind"][index] = node.kind
         arrays["consecutive_errors"][index] = node.consecutive_errors
-        arrays["exhausted"][index] = node.kind >= Kind.ANSWER
+        arrays["exhausted"][index] = node.kind >= _ANSWER
         for name in _LISTS:
             getattr(self, name).append(getattr(node, name))
         self._children.append([])
@@ -129,7 +130,12 @@ class Tree:
 
     def is_terminal(self, node: int) -> bool:
         """Whether the node is an answer or failed."""
-        return self._arrays["kind"][node] >= Kind.ANSWER
+        return self._arrays["kind"].item(node) >= _ANSWER
+
+    def has_answer(self, node: int) -> bool:
+        """Whether a child of the node is an answer."""
+        kind = self._arrays["kind"]
+        return any(kind.item(child) == _ANSWER for child in self._children[node])
 
     def q(self, node: int) -> float:
         """Q = W / N, 0 for a node without visits (paper: Eq. 2)."""

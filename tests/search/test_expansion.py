@@ -3,8 +3,8 @@
 import dataclasses
 
 from rstar_jax.problems.problem import Problem
-from rstar_jax.search import search
 from rstar_jax.search import expansion as expansion_module
+from rstar_jax.search import search
 from rstar_jax.search.tree import ROOT_INDEX, Kind
 from rstar_jax.trajectory import markers
 
