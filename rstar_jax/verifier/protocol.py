@@ -26,6 +26,8 @@ class Limits:
 
     cpu_seconds: float = 2.0
     wall_seconds: float = 10.0
+    prefix_cpu_seconds: float = 10.0  # for all steps of a prefix together, run once per request
+    prefix_wall_seconds: float = 30.0
     memory_bytes: int = 1 << 30
     output_bytes: int = 4096
     source_bytes: int = 1 << 16

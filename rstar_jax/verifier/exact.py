@@ -1,0 +1,46 @@
+"""Which answers can be compared without any algebra: equal text, and plain numbers as exact fractions."""
+
+import re
+from fractions import Fraction
+
+_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_NUMBER = re.compile(rf"([+-]?)(?:({_INTEGER})(?:\.(\d*))?|\.(\d+))")
+_FRACTION = re.compile(r"([+-]?)(?:\\[dt]?frac\{([+-]?\d+)\}\{([+-]?\d+)\}|(\d+)/(\d+))")
+# What is only dress: spacing, dollar signs, sizes of brackets.
+_DRESS = re.compile(r"\\[,;:! $]|\\left(?![a-z])|\\right(?![a-z])|\\(?:displaystyle|boldsymbol)(?![a-z])|\s+")
+
+
+def normalized(text: str) -> str:
+    """`text` without what does not change its meaning. Letters and digits are never touched."""
+    text = text.strip()
+    while len(text) > 1 and text[0] == text[-1] == "$":
+        text = text[1:-1].strip()
+    text = _DRESS.sub(" ", text).strip().rstrip(".").strip()
+    # Spaces separate only words and digits; anywhere else they are dress too.
+    return re.sub(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])", "", text)
+
+
+def number(text: str) -> Fraction | None:
+    """The value of an integer (commas between thousands allowed), decimal or fraction; None for anything else."""
+    if match := _NUMBER.fullmatch(text):
+        sign, whole, decimals, bare = match.groups()
+        digits = f"{(whole or '0').replace(',', '')}.{decimals or bare or '0'}"
+        return Fraction(f"{sign}{digits}")
+    if match := _FRACTION.fullmatch(text):
+        sign, *parts = match.groups()
+        numerator, denominator = (int(part) for part in parts if part is not None)
+        return None if denominator == 0 else Fraction(numerator, denominator) * (-1 if sign == "-" else 1)
+    return None
+
+
+def compare(gold: str, answer: str) -> bool | None:
+    """True or False where that is certain, None where it takes algebra. Raises nothing."""
+    gold, answer = normalized(gold), normalized(answer)
+    if not gold or not answer:
+        return False
+    if gold == answer:
+        return True
+    left, right = number(gold), number(answer)
+    if left is not None and right is not None:
+        return left == right
+    return None

@@ -1,0 +1,164 @@
+"""Decides whether an answer is right: exactly where that is possible, with math-verify in a sandbox where it is not.
+
+No answer is ever evaluated here. Rules in their order: an answer over 1,000 characters is wrong; equal text is right;
+two plain numbers are compared as exact fractions, without tolerance; the rest goes to a math-verify process with a hard
+deadline, and what that cannot decide in time is None, "undecided".
+"""
+
+import collections
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from rstar_jax.verifier import exact
+from rstar_jax.verifier.process import ProcessLost, SandboxProcess
+from rstar_jax.verifier.sandbox import clocks
+
+_log = logging.getLogger(__name__)
+_ANSWER_CHARACTERS = 1000
+_CPU_SECONDS = 2.0
+_WALL_SECONDS = 5.0
+_POLL_SECONDS = 0.1
+_START_SECONDS = 30.0
+_CACHE_SIZE = 1 << 16
+
+
+class Grader:
+    """Grades pairs of (gold, answer). workers: math-verify processes, started when the first pair needs one.
+
+    Thread-safe. Answers are remembered.
+    """
+
+    def __init__(self, workers: int = 1):
+        if workers < 1:
+            raise ValueError(f"expected workers >= 1, got {workers}")
+        self.workers = workers
+        self._cache: collections.OrderedDict[tuple[str, str], bool | None] = collections.OrderedDict()
+        self._lock = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
+        self._idle: queue.SimpleQueue[_GraderProcess] = queue.SimpleQueue()
+        self._processes = [_GraderProcess() for _ in range(workers)]
+        for process in self._processes:
+            self._idle.put(process)
+        self._closed = False
+
+    def __enter__(self) -> "Grader":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def grade(self, pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
+        """Whether each answer equals its gold answer; None where that stayed undecided.
+
+        Raises RuntimeError after `close`.
+        """
+        if self._closed:
+            raise RuntimeError("the grader is closed")
+        verdicts: dict[tuple[str, str], bool | None] = {}
+        hard = []
+        for gold, answer in dict.fromkeys(pairs):
+            verdict = False if len(answer) > _ANSWER_CHARACTERS else exact.compare(gold, answer)
+            if verdict is not None:
+                verdicts[gold, answer] = verdict
+            elif (gold, answer) in self._cache:
+                verdicts[gold, answer] = self._cache[gold, answer]
+            else:
+                hard.append((gold, answer))
+        if hard:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="grader")
+            for pair, verdict in zip(hard, self._threads.map(self._ask, hard), strict=True):
+                verdicts[pair] = verdict
+        return [verdicts[pair] for pair in pairs]
+
+    def close(self) -> None:
+        """Ends every process. May be called twice."""
+        self._closed = True
+        for process in self._processes:
+            process.close()
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+
+    def _ask(self, pair: tuple[str, str]) -> bool | None:
+        process = self._idle.get()
+        try:
+            verdict = process.ask(*pair)
+        finally:
+            self._idle.put(process)
+        with self._lock:
+            self._cache[pair] = verdict
+            if len(self._cache) > _CACHE_SIZE:
+                self._cache.popitem(last=False)
+        return verdict
+
+
+class _GraderProcess:
+    """One template and the grader it forked, started on the first question; used by one thread at a time."""
+
+    def __init__(self):
+        self._process: SandboxProcess | None = None
+        self._grader = 0
+        self._closed = False
+
+    def ask(self, gold: str, answer: str) -> bool | None:
+        for _ in range(2):
+            try:
+                if self._process is None:
+                    self._start()
+                return self._within_deadline(gold, answer)
+            except ProcessLost as error:
+                self._drop()
+                if self._closed:
+                    return None
+                _log.warning("grader: lost a process: %s", error)
+        return None
+
+    def close(self) -> None:
+        self._closed = True
+        self._drop()
+
+    def _start(self) -> None:
+        process = SandboxProcess("math_grader", {})
+        self._process, self._grader = process, process.hello["pid"]
+        if "seccomp" not in process.hello["layers"]:
+            _log.warning("grader: no seccomp on this host")
+
+    def _drop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+
+    def _within_deadline(self, gold: str, answer: str) -> bool | None:
+        process = self._process
+        if process is None:
+            raise ProcessLost("the grader is closed")
+        start, cpu_start = time.monotonic(), clocks.cpu_seconds(self._grader)
+        process.send({"gold": gold, "answer": answer}, _WALL_SECONDS)
+        killed = False
+        while not killed and not process.has_message(_POLL_SECONDS):
+            late = time.monotonic() - start >= _WALL_SECONDS
+            if late or clocks.cpu_seconds(self._grader) - cpu_start >= _CPU_SECONDS:
+                killed = True
+                _kill(self._grader)
+        verdict = None
+        while True:
+            reply = process.receive(_START_SECONDS)
+            if "pid" in reply:  # a new grader greets: the old one was killed, or fell over this pair
+                self._grader = reply["pid"]
+                return verdict
+            verdict = reply["equal"]
+            if not killed:
+                return verdict
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,159 @@
+"""The walls around untrusted code: installed once in the process that forks, inherited by everything it forks.
+
+Each layer is tried, and `confine` says which of them stand; the host logs it and `Verifier.layers` shows it.
+
+Promised wherever the sandbox runs: limits on address space, CPU time, output, open files and source; an empty
+environment; a standard input at its end; no privileges gained by exec; a process of its own for each candidate, killed
+at its deadline together with whatever it left behind.
+
+Promised where `seccomp` is listed: no exec, no fork and no thread, no socket, no signal to another process, no change
+of file modes, owners or times. Where `landlock` is listed: nothing on disk can be written, and nothing read outside
+Python's library folders and /usr/lib. Where `namespaces` is listed: no network device, and no process outside can be
+seen or named. Where `nobody` is listed: not the user's uid (root only, and only without namespaces).
+
+Not promised today: that a program which studies this harness cannot forge its own verdict (program and harness share
+one interpreter; a completion record with a secret stops `os._exit` and printed markers, not frame walking); an equal
+memory *footprint* limit (address space is limited, not resident pages); disk reads in Python's library folders.
+"""
+
+import ctypes
+import os
+import resource
+import sys
+import sysconfig
+
+from . import syscalls
+
+_libc = ctypes.PyDLL(None, use_errno=True)
+_NEW_NAMESPACES = 0x10000000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000  # user, pid, net, ipc, uts
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
+_NOBODY = 65534
+_STACK_BYTES = 16 << 20
+_OPEN_FILES = 24
+
+
+def die_with_parent() -> None:
+    """Asks the kernel to kill this process when the one that forked it ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
+
+
+def confine(*, memory_bytes: int, file_bytes: int, own_pids: bool) -> list[str]:
+    """Puts up every wall that this host allows. Returns the names of those that stand.
+
+    own_pids: a process id namespace, which forks once: the caller goes on as its first process.
+    """
+    layers = []
+    if _unshare(own_pids):
+        layers.append("namespaces")
+    elif os.getuid() == 0 and _become_nobody():
+        layers.append("nobody")
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _be_first_out_of_memory()
+    for kind, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_FSIZE, file_bytes),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES),
+        (resource.RLIMIT_STACK, _STACK_BYTES),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        _, hard = resource.getrlimit(kind)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+    layers.append("limits")
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
+        layers.append("no_new_privileges")
+        if _landlock(_library_folders()):
+            layers.append("landlock")
+        try:
+            if syscalls.supported():
+                syscalls.Filter(syscalls.forking_filter()).install()
+                layers.append("seccomp")
+        except OSError:
+            pass  # the caller sees that it is not listed
+    return layers
+
+
+def _unshare(own_pids: bool) -> bool:
+    uid, gid = os.getuid(), os.getgid()
+    if _libc.unshare(_NEW_NAMESPACES if own_pids else _NEW_NAMESPACES & ~0x20000000):
+        return False
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{_NOBODY} {uid} 1"), ("gid_map", f"{_NOBODY} {gid} 1")):
+        try:
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+        except OSError:
+            pass  # unmapped ids are as good as nobody's
+    if own_pids:
+        pid = os.fork()  # only now a new namespace begins, with this child as its first process
+        if pid:
+            os.closerange(3, 256)
+            _, status = os.waitpid(pid, 0)
+            os._exit(os.waitstatus_to_exitcode(status) & 0x7F)
+        die_with_parent()
+    return True
+
+
+def _become_nobody() -> bool:
+    os.setgroups([])
+    os.setresgid(_NOBODY, _NOBODY, -1)
+    os.setresuid(-1, _NOBODY, -1)
+    try:
+        for folder in _library_folders():
+            os.listdir(folder)
+    except PermissionError:  # an interpreter in root's home: unreadable for nobody
+        os.setresuid(-1, 0, -1)
+        os.setresgid(0, 0, -1)
+        return False
+    os.setresuid(-1, 0, -1)
+    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    return True
+
+
+def _be_first_out_of_memory() -> None:
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError:
+        pass
+
+
+def _library_folders() -> list[str]:
+    """Where Python and the libraries it may load live; the checkout itself is not among them."""
+    paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    paths |= {os.path.join(sys.base_prefix, "lib"), "/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64"}
+    paths = {os.path.realpath(path) for path in paths if path and os.path.isdir(path)}
+    return sorted(path for path in paths if not any(path.startswith(other + "/") for other in paths))
+
+
+class _Ruleset(ctypes.Structure):
+    _fields_ = [("files", ctypes.c_uint64), ("network", ctypes.c_uint64), ("scoped", ctypes.c_uint64)]
+
+
+class _PathBeneath(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = [("allowed", ctypes.c_uint64), ("fd", ctypes.c_int32)]
+
+
+def _landlock(folders: list[str]) -> bool:
+    """Allows to read under `folders` and nothing else. The size of each rule set is that of the kernel's version."""
+    call = _libc.syscall
+    version = call(444, None, ctypes.c_long(0), ctypes.c_long(1))
+    if version < 1:
+        return False
+    files = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
+    rules = _Ruleset(files, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
+    size = 24 if version >= 6 else 16 if version >= 4 else 8
+    ruleset = call(444, ctypes.byref(rules), ctypes.c_long(size), ctypes.c_long(0))
+    if ruleset < 0:
+        return False
+    for folder in folders:
+        fd = os.open(folder, os.O_PATH)
+        rule = _PathBeneath(0b1100, fd)  # read files, list folders
+        call(445, ctypes.c_long(ruleset), ctypes.c_long(1), ctypes.byref(rule), ctypes.c_long(0))
+        os.close(fd)
+    stands = call(446, ctypes.c_long(ruleset), ctypes.c_long(0)) == 0
+    os.close(ruleset)
+    return stands

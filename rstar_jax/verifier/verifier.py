@@ -1,0 +1,256 @@
+"""The host's side of running programs: a queue, a thread and a cell for each worker, a cache, retries.
+
+    submit -> cache? -> queue -> worker thread <-> cell (a process, see `sandbox.cell`) -> futures
+
+A cell that dies or goes silent is our fault, not the program's: its job is run once more on a new cell, and only then
+given up as UNVERIFIED.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import logging
+import os
+import queue
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+
+from rstar_jax.verifier.process import ProcessLost, SandboxProcess
+from rstar_jax.verifier.protocol import Limits, Outcome, Request, Verdict
+
+_log = logging.getLogger(__name__)
+_CANDIDATES_PER_JOB = 8  # of a request without prefix: enough to hide the hand-over, few enough to spread over workers
+_ATTEMPTS = 2
+_SLACK_SECONDS = 20.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Job:
+    prefix: str
+    candidates: list[str]
+    futures: list[Future]
+
+
+class Verifier:
+    """Runs untrusted candidates, each in a process and an interpreter state of its own.
+
+    limits: what one candidate may use. workers: cells, one core each; as many as there are cores if None.
+    preload: heavy modules (numpy, sympy) that every cell imports before it forks. Imports then cost programs nothing,
+        but every fork costs more.
+    cache_size: outcomes that are remembered, so that the same candidate after the same prefix runs once.
+
+    Thread-safe. Raises RuntimeError if the sandbox cannot start here.
+    """
+
+    def __init__(
+        self,
+        limits: Limits = Limits(),
+        workers: int | None = None,
+        *,
+        preload: Sequence[str] = (),
+        cache_size: int = 1 << 16,
+    ):
+        if workers is not None and workers < 1:
+            raise ValueError(f"expected workers >= 1, got {workers}")
+        self.limits = limits
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self._settings = {"limits": dataclasses.asdict(limits), "preload": list(preload)}
+        self._cache: collections.OrderedDict[bytes, Future] = collections.OrderedDict()
+        self._cache_size = cache_size
+        self._key = hashlib.sha256(repr(limits).encode())
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._cells: set[SandboxProcess] = set()
+        try:
+            first = self._start_cell()  # here and now, so that a host where nothing can run says so at once
+        except ProcessLost as error:
+            raise RuntimeError(f"the sandbox does not start on this host: {error}") from error
+        self.layers: tuple[str, ...] = tuple(first.hello["layers"])
+        _log.info("verifier: %d workers; isolation: %s", self.workers, ", ".join(self.layers))
+        if "seccomp" not in self.layers:
+            _log.warning("verifier: no seccomp here, so programs are limited but can reach files and the network")
+        self._threads = [
+            threading.Thread(target=self._work, args=(first if i == 0 else None,), daemon=True, name=f"verifier-{i}")
+            for i in range(self.workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def __enter__(self) -> "Verifier":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def submit(self, request: Request) -> "Future[list[Outcome]]":
+        """Starts one request; the future gives one Outcome per candidate, in their order.
+
+        Raises RuntimeError after `close`.
+        """
+        futures, fresh = [], []
+        key = self._key.copy()
+        key.update(_bytes(request.prefix))
+        key.update(b"\0prefix\0")
+        prefix_fits = len(_bytes(request.prefix)) <= self.limits.source_bytes
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the verifier is closed")
+            for candidate in request.candidates:
+                if not prefix_fits or len(_bytes(candidate)) > self.limits.source_bytes:
+                    futures.append(_rejected(f"source over {self.limits.source_bytes} bytes"))
+                    continue
+                future = self._remembered(key, candidate)
+                if future is None:
+                    future = self._remember(key, candidate)
+                    fresh.append((candidate, future))
+                futures.append(future)
+            size = len(fresh) if request.prefix else _CANDIDATES_PER_JOB
+            for i in range(0, len(fresh), size or 1):
+                candidates, owed = zip(*fresh[i : i + size], strict=True)
+                self._jobs.put(_Job(prefix=request.prefix, candidates=list(candidates), futures=list(owed)))
+        return _gather(futures)
+
+    def run(self, requests: Iterable[Request]) -> list[list[Outcome]]:
+        """Runs all `requests` and returns their outcomes in the same order."""
+        return [future.result() for future in [self.submit(request) for request in requests]]
+
+    def close(self) -> None:
+        """Ends every process. Requests still under way fail with RuntimeError. May be called twice."""
+        with self._lock:
+            self._closed = True
+            cells = list(self._cells)
+        for _ in self._threads:
+            self._jobs.put(None)
+        for cell in cells:
+            cell.kill()
+        for thread in self._threads:
+            thread.join()
+        while not self._jobs.empty():
+            if job := self._jobs.get():
+                _abandon(job)
+
+    def _remembered(self, key, candidate: str) -> Future | None:
+        digest = _digest(key, candidate)
+        future = self._cache.get(digest)
+        if future is not None:
+            self._cache.move_to_end(digest)
+        return future
+
+    def _remember(self, key, candidate: str) -> Future:
+        digest = _digest(key, candidate)
+        future = self._cache[digest] = Future()
+        future.add_done_callback(lambda done: self._forget_if_not_final(digest, done))
+        if len(self._cache) > self._cache_size:
+            self._cache.popitem(last=False)
+        return future
+
+    def _forget_if_not_final(self, digest: bytes, done: Future) -> None:
+        """What a loaded or faulty host caused may come out otherwise the next time."""
+        if done.exception() or done.result().verdict in (Verdict.UNVERIFIED, Verdict.TIMEOUT_WALL):
+            with self._lock:
+                if self._cache.get(digest) is done:
+                    del self._cache[digest]
+
+    def _start_cell(self) -> SandboxProcess:
+        cell = SandboxProcess("cell", self._settings)
+        with self._lock:
+            self._cells.add(cell)
+            closed = self._closed
+        if closed:
+            self._drop_cell(cell)
+            raise ProcessLost("the verifier is closed")
+        return cell
+
+    def _drop_cell(self, cell: SandboxProcess) -> None:
+        cell.kill()
+        with self._lock:
+            self._cells.discard(cell)
+
+    def _work(self, cell: SandboxProcess | None) -> None:
+        while (job := self._jobs.get()) is not None:
+            if self._closed:
+                _abandon(job)
+                continue
+            outcomes = None
+            for _ in range(_ATTEMPTS):
+                try:
+                    cell = cell or self._start_cell()
+                    outcomes = self._ask(cell, job)
+                    break
+                except ProcessLost as error:
+                    if cell is not None:
+                        self._drop_cell(cell)
+                    cell, fault = None, str(error)
+                    if self._closed:
+                        break
+                    _log.warning("verifier: lost a cell: %s", fault)
+            if outcomes is None and self._closed:
+                _abandon(job)
+                continue
+            if outcomes is None:
+                outcomes = [Outcome(verdict=Verdict.UNVERIFIED, error=fault)] * len(job.futures)
+            for future, outcome in zip(job.futures, outcomes, strict=True):
+                future.set_result(outcome)
+        if cell is not None:
+            self._drop_cell(cell)
+
+    def _ask(self, cell: SandboxProcess, job: _Job) -> list[Outcome]:
+        limits = self.limits
+        timeout = len(job.candidates) * limits.wall_seconds + limits.prefix_wall_seconds + _SLACK_SECONDS
+        answer = cell.ask({"prefix": job.prefix, "candidates": job.candidates}, timeout)
+        try:
+            outcomes = [Outcome(**{**fields, "verdict": Verdict(fields["verdict"])}) for fields in answer["outcomes"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProcessLost(f"expected outcomes, got {answer!r:.200}") from error
+        if len(outcomes) != len(job.candidates):
+            raise ProcessLost(f"expected {len(job.candidates)} outcomes, got {len(outcomes)}")
+        return outcomes
+
+
+def _bytes(source: str) -> bytes:
+    return source.encode("utf-8", "surrogatepass")
+
+
+def _digest(key, candidate: str) -> bytes:
+    key = key.copy()
+    key.update(_bytes(candidate))
+    return key.digest()
+
+
+def _rejected(error: str) -> Future:
+    future: Future = Future()
+    future.set_result(Outcome(verdict=Verdict.REJECTED, error=error))
+    return future
+
+
+def _abandon(job: _Job) -> None:
+    for future in job.futures:
+        future.set_exception(RuntimeError("the verifier was closed before this request had run"))
+
+
+def _gather(futures: list[Future]) -> "Future[list[Outcome]]":
+    """One future for all `futures`, which may be shared with other requests."""
+    whole: Future = Future()
+    whole.set_running_or_notify_cancel()  # work that others may wait for cannot be cancelled
+    left = len(futures)
+    lock = threading.Lock()
+
+    def count(_: Future | None) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            if left > 0:
+                return
+        failure = next((error for future in futures if (error := future.exception())), None)
+        if failure is not None:
+            whole.set_exception(failure)
+        else:
+            whole.set_result([future.result() for future in futures])
+
+    if not futures:
+        whole.set_result([])
+    for future in futures:
+        future.add_done_callback(count)
+    return whole
