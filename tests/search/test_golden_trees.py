@@ -1,7 +1,7 @@
 """Search reproduces trees of the released rStar-Math code, where these show none of its faults.
 
-The released search spends rollouts that expand nothing, because it notices exhaustion one level a rollout. They change no
-value, so its tree after all its rollouts is ours after those that expanded something. The files are no part of the
+The released search spends rollouts that expand nothing, because it notices exhaustion one level a rollout. They change
+no value, so its tree after all its rollouts is ours after those that expanded something. The files are no part of the
 repository: RSTAR_GOLDEN_TREES names their folder.
 """
 
