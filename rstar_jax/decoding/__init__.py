@@ -1,1 +1,6 @@
-"""."""
+"""The engine: samples steps from the policy, scores them with the PPM."""
+
+from rstar_jax.decoding.config import DecodingConfig
+from rstar_jax.decoding.engine import PolicySampler, PreferenceScorer
+
+__all__ = ["DecodingConfig", "PolicySampler", "PreferenceScorer"]

@@ -1,1 +1,15 @@
-"""."""
+"""Measures policies and PPMs: accuracy, votes, pass@k, pair accuracy, false positives."""
+
+from rstar_jax.evaluation.accuracy import by_level, grade_answers, greedy_accuracy, sampled_accuracy, search_answers
+from rstar_jax.evaluation.config import EvaluationConfig
+from rstar_jax.evaluation.programs import false_positive_share
+
+__all__ = [
+    "EvaluationConfig",
+    "by_level",
+    "false_positive_share",
+    "grade_answers",
+    "greedy_accuracy",
+    "sampled_accuracy",
+    "search_answers",
+]

@@ -19,30 +19,35 @@ Parameters = dict[str, Any]
 
 
 @functools.cache
-def _abstract(kind: type[nnx.Module], config: DecoderConfig) -> tuple[nnx.GraphDef, Any]:
-    module = nnx.eval_shape(lambda: kind(config, rngs=nnx.Rngs(0)))
-    return nnx.split(module)
+def _structure(kind: type[nnx.Module], config: DecoderConfig) -> tuple[nnx.GraphDef, nnx.State]:
+    """(graphdef, abstract state) of a module."""
+    return nnx.split(nnx.eval_shape(lambda: kind(config, rngs=nnx.Rngs(0))))
 
 
 def bind(kind: type[nnx.Module], config: DecoderConfig, parameters: Parameters) -> nnx.Module:
     """The module over (traced) parameters, for use inside a jitted function."""
-    graphdef, state = _abstract(kind, config)
-    state = nnx.clone(state) if hasattr(nnx, "clone") else state
-    nnx.replace_by_pure_dict(state, parameters)
-    return nnx.merge(graphdef, state)
+    graphdef, state = _structure(kind, config)
+    leaves = jax.tree.leaves(parameters)
+    _, structure = jax.tree.flatten(state)
+    return nnx.merge(graphdef, jax.tree.unflatten(structure, leaves))
+
+
+def abstract(kind: type[nnx.Module], config: DecoderConfig, mesh: Mesh) -> Parameters:
+    """Shape, dtype and sharding of every parameter, as a tree of the parameters' shape."""
+    _, state = _structure(kind, config)
+
+    def of(variable: nnx.Variable) -> jax.ShapeDtypeStruct:
+        axes = tuple(variable.get_metadata()["axes"])
+        stacked = len(variable.shape) - len(axes)
+        where = sharding(mesh, *(("layers",) * stacked + axes))
+        return jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=where)
+
+    return nnx.to_pure_dict(jax.tree.map(of, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)))
 
 
 def shardings(kind: type[nnx.Module], config: DecoderConfig, mesh: Mesh) -> Parameters:
-    """The sharding of every parameter, as a tree of the parameters' shape."""
-    _, state = _abstract(kind, config)
-
-    def of(variable):
-        axes = tuple(variable.get_metadata()["axes"])
-        stacked = len(variable.shape) - len(axes)
-        return sharding(mesh, *(("layers",) * stacked + axes))
-
-    leaves = jax.tree.map(of, state, is_leaf=lambda x: isinstance(x, nnx.Variable))
-    return nnx.to_pure_dict(leaves) if isinstance(leaves, nnx.State) else leaves
+    """The sharding of every parameter."""
+    return jax.tree.map(lambda leaf: leaf.sharding, abstract(kind, config, mesh))
 
 
 def initialise(kind: type[nnx.Module], config: DecoderConfig, mesh: Mesh, seed: int) -> Parameters:
@@ -65,5 +70,3 @@ def count(parameters: Parameters) -> int:
     """How many numbers the parameters hold."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(parameters))
 
-
-__all__ = ["Decoder", "Parameters", "PreferenceModel", "bind", "count", "initialise", "preference_from_policy", "shardings"]

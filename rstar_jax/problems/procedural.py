@@ -1,8 +1,8 @@
 """Procedural problems: reasoning-gym families at four levels, with the worked examples of the bootstrap.
 
 Each family is chosen so that a right answer means a right program: no zero terms, no factors of one, no animals
-without legs. A worked example carries one operation a step, so that a step can be right or wrong by itself. Writing them is what the 236B
-model does in round 1 of the paper (section 3.3); here a few lines of template do it.
+without legs. A worked example carries one operation a step, so that a step can be right or wrong by itself. Writing
+them is what the 236B model does in round 1 of the paper (section 3.3); here a few lines of template do it.
 """
 
 import ast
@@ -36,6 +36,29 @@ class Family:
     levels: tuple[dict, ...]
     operations: Callable[[str], list[str]]
     admissible: Callable[[str], bool]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProceduralProblems:
+    """Which problems a run is made of.
+
+    families: names of FAMILIES. bootstrap: worked examples a family at levels 1 to 4: many easy ones and a thin tail of
+    harder ones, without which a policy never writes more steps than it has seen. rounds: for each round, problems a
+    family at levels 1 to 4; their answers are the only labels. heldout: problems a family and level, never trained on.
+    """
+
+    families: tuple[str, ...]
+    bootstrap: tuple[int, ...]
+    rounds: tuple[tuple[int, ...], ...]
+    heldout: int
+
+    def __post_init__(self):
+        unknown = [family for family in self.families if family not in FAMILIES]
+        if unknown:
+            raise ValueError(f"ProceduralProblems.families: {unknown[0]!r} is not one of {', '.join(FAMILIES)}")
+        for counts in (self.bootstrap, *self.rounds):
+            if len(counts) != len(LEVELS):
+                raise ValueError(f"ProceduralProblems: expected {len(LEVELS)} counts, one a level, got {counts}")
 
 
 def _expression_operations(expression: str) -> list[str]:
@@ -127,8 +150,10 @@ FAMILIES = {
 }
 
 
-def generate(family: str, level: int, count: int, *, split: str, seed: int) -> Iterator[Problem]:
-    """`count` distinct problems of one family and level.
+def generate(
+    family: str, level: int, count: int, *, split: str, seed: int, avoid: set[str] | None = None
+) -> Iterator[Problem]:
+    """`count` distinct problems of one family and level, none of them in `avoid`, which grows by their questions.
 
     The generator's seed is hashed from all arguments: neighbouring seeds of reasoning-gym give overlapping problems.
     """
@@ -141,23 +166,26 @@ def generate(family: str, level: int, count: int, *, split: str, seed: int) -> I
     source = reasoning_gym.create_dataset(
         kind.dataset, size=20 * count + 100, seed=int.from_bytes(key[:4]) >> 1, **kind.levels[level - 1]
     )
-    seen: set[str] = set()
+    seen = set() if avoid is None else avoid
+    found = 0
     for index in range(len(source)):
-        if len(seen) == count:
+        if found == count:
             return
         item = source[index]
         question = item["question"].strip()
         if question in seen or not kind.admissible(question):
             continue
         yield Problem(
-            id=f"{split}/{family}/{level}/{len(seen)}",
+            id=f"{split}/{family}/{level}/{found:05d}",
             question=question,
             answer=str(item["answer"]),
             level=level,
             family=family,
         )
         seen.add(question)
-    raise ValueError(f"{family}, level {level}: only {len(seen)} distinct problems, {count} were asked for")
+        found += 1
+    if found < count:
+        raise ValueError(f"{family}, level {level}: only {found} distinct problems, {count} were asked for")
 
 
 def worked_program(problem: Problem) -> list[str]:

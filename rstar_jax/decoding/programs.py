@@ -1,0 +1,155 @@
+"""The two programs of the engine: `expand` samples steps under shared prefixes, `score` judges steps under them.
+
+A prefix is encoded once and read once for all its candidates: attention is computed in parts (shared prefix, the
+candidate's own suffix, the current token) that merge. Plain XLA, the same code on CPU, GPU and TPU. Letters: M
+prefixes, N candidates a prefix, R scored rows, P prefix length, S suffix length, T candidate length; K key-value
+heads, G query heads a key-value head, H head size, L layers, V vocabulary.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rstar_jax.models import attention
+from rstar_jax.models.config import DecoderConfig
+from rstar_jax.models.decoder import Decoder, PreferenceModel
+from rstar_jax.models.parameters import Parameters, bind
+from rstar_jax.partitioning import constrain
+
+
+class Samples(NamedTuple):
+    """Sampled candidates. Positions from `length` on are undefined."""
+
+    tokens: jax.Array  # int32 [M, N, S]
+    length: jax.Array  # int32 [M, N], the stop token included
+    logprob: jax.Array  # float32 [M, N], under the sampling distribution at temperature 1
+    stopped: jax.Array  # bool [M, N], False: the candidate ran out of room
+
+
+def _encode(decoder: Decoder, tokens: jax.Array, length: jax.Array):
+    """Prefill: hidden states [M, P, D], keys and values [L, M, K, P, H], validity [M, P]."""
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    valid = positions < length[:, None]
+    hidden, cache = decoder(tokens, positions, attention.causal(attention.causal_mask(valid)))
+    return hidden, cache, valid
+
+
+def _draw(logits: jax.Array, keys: jax.Array, temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """One token a row from logits [B, V] by inverting the distribution: one uniform number a row, not V of them."""
+    logprobs = jax.nn.log_softmax(logits)
+    heated = jax.nn.softmax(logits / jnp.maximum(temperature, 1e-6))
+    cumulative = jnp.cumsum(heated, axis=-1)
+    uniform = jax.vmap(jax.random.uniform)(keys)[:, None]
+    sampled = jnp.sum(cumulative <= uniform * cumulative[:, -1:], axis=-1)
+    token = jnp.where(temperature > 0, jnp.minimum(sampled, logits.shape[-1] - 1), jnp.argmax(logits, axis=-1))
+    return token.astype(jnp.int32), jnp.take_along_axis(logprobs, token[:, None], axis=-1)[:, 0]
+
+
+def expand(
+    config: DecoderConfig,
+    candidates: int,
+    room: int,
+    parameters: Parameters,
+    tokens: jax.Array,
+    length: jax.Array,
+    keys: jax.Array,
+    stops: jax.Array,
+    temperature: jax.Array,
+) -> Samples:
+    """Samples `candidates` continuations of each prefix, of at most `room` tokens.
+
+    tokens int32 [M, P], length int32 [M] (0: an empty row); keys uint32 [M, 2], the key of each prefix's draws;
+    stops int32 [...], the tokens that end a candidate. A draw is keyed by (prefix key, candidate, position) alone.
+    """
+    decoder = bind(Decoder, config, parameters)
+    m, n = tokens.shape[0], candidates
+    hidden, prefix, prefix_valid = _encode(decoder, tokens, length)
+    last = hidden[jnp.arange(m), jnp.maximum(length - 1, 0)]
+    row_keys = jax.vmap(lambda key: jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n)))(
+        jax.random.wrap_key_data(keys)
+    ).reshape(m * n)
+    start = jnp.repeat(length, n)
+    empty = start == 0
+    prefix_mask = jnp.broadcast_to(prefix_valid[:, None], (m, n, tokens.shape[1]))
+    shape = (config.layers, m * n, config.kv_heads, room, config.head)
+    suffix = (jnp.zeros(shape, config.jax_dtype), jnp.zeros(shape, config.jax_dtype))
+
+    def draw(hidden_rows, i):
+        keys_i = jax.vmap(jax.random.fold_in, in_axes=(0, None))(row_keys, i)
+        return _draw(decoder.logits(hidden_rows), keys_i, temperature)
+
+    def attend_at(i):
+        suffix_mask = jnp.broadcast_to(jnp.arange(room) < i, (m * n, 1, room))
+        now_mask = jnp.ones((m * n, 1, 1), bool)
+
+        def attend(query, key, value, cache):
+            (prefix_key, prefix_value), (suffix_key, suffix_value) = cache
+            by_prefix = query.reshape(m, n, *query.shape[2:])
+            shared = attention.part(by_prefix, prefix_key, prefix_value, prefix_mask)
+            shared = jax.tree.map(lambda x: x.reshape(m * n, 1, *x.shape[2:]), shared)
+            own = attention.part(query, suffix_key, suffix_value, suffix_mask)
+            now = attention.part(query, key, value, now_mask)
+            return attention.normalise(attention.merge(attention.merge(shared, own), now))
+
+        return attend
+
+    def going(state):
+        i, done, *_ = state
+        return (i < room) & ~jnp.all(done)
+
+    def step(state):
+        i, done, token, logprob, out, lengths, suffix = state
+        out = jax.lax.dynamic_update_slice(out, token[:, None], (0, i))
+        lengths = jnp.where(done, lengths, i + 1)
+        done = done | jnp.isin(token, stops)
+        hidden, (key, value) = decoder(token[:, None], (start + i)[:, None], attend_at(i), (prefix, suffix))
+        suffix = tuple(
+            jax.lax.dynamic_update_slice(whole, new, (0, 0, 0, i, 0))
+            for whole, new in zip(suffix, (key, value), strict=True)
+        )
+        following, token_logprob = draw(hidden[:, 0], i + 1)
+        logprob = logprob + jnp.where(done | (i + 1 >= room), 0.0, token_logprob)
+        return i + 1, done, following, logprob, out, lengths, suffix
+
+    first, first_logprob = draw(jnp.repeat(last, n, axis=0), 0)
+    out = constrain(jnp.zeros((m * n, room), jnp.int32), "batch", "length")
+    state = (jnp.int32(0), empty, first, first_logprob, out, jnp.zeros(m * n, jnp.int32), suffix)
+    _, done, _, logprob, out, lengths, _ = jax.lax.while_loop(going, step, state)
+    return Samples(
+        tokens=out.reshape(m, n, room),
+        length=lengths.reshape(m, n),
+        logprob=logprob.reshape(m, n),
+        stopped=done.reshape(m, n),
+    )
+
+
+def score(
+    config: DecoderConfig,
+    parameters: Parameters,
+    tokens: jax.Array,
+    length: jax.Array,
+    owner: jax.Array,
+    candidates: jax.Array,
+    candidate_length: jax.Array,
+) -> jax.Array:
+    """Values fp32 [R] in [-1, 1] of candidate steps, read at their last token (tanh of the raw score, section 3.3).
+
+    tokens int32 [M, P], length int32 [M]: the prefixes. candidates int32 [R, T], candidate_length int32 [R]; owner
+    int32 [R], the prefix that each candidate continues. Only the candidates' own tokens are computed a row.
+    """
+    model = bind(PreferenceModel, config, parameters)
+    _, prefix, prefix_valid = _encode(model.decoder, tokens, length)
+    prefix = jax.tree.map(lambda x: x[:, owner], prefix)
+    rows, room = candidates.shape
+    own_mask = attention.causal_mask(jnp.arange(room) < candidate_length[:, None])
+    prefix_mask = jnp.broadcast_to(prefix_valid[owner][:, None], (rows, room, tokens.shape[1]))
+
+    def attend(query, key, value, cache):
+        shared = attention.part(query, *cache, prefix_mask)
+        return attention.normalise(attention.merge(shared, attention.part(query, key, value, own_mask)))
+
+    positions = length[owner][:, None] + jnp.arange(room)
+    hidden, _ = model.decoder(candidates, positions, attend, prefix)
+    last = hidden[jnp.arange(rows), jnp.maximum(candidate_length - 1, 0)]
+    return jnp.tanh(model.scores(last))

@@ -1,0 +1,51 @@
+"""What an evolution run is made of."""
+
+import dataclasses
+
+from rstar_jax.decoding import DecodingConfig
+from rstar_jax.evaluation import EvaluationConfig
+from rstar_jax.models import DecoderConfig
+from rstar_jax.partitioning import MeshConfig
+from rstar_jax.problems.procedural import ProceduralProblems
+from rstar_jax.search import PairConfig, SearchConfig
+from rstar_jax.training import TrainingConfig
+from rstar_jax.verifier import Limits
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RoundConfig:
+    """One round: search, selection, training.
+
+    search: value_mode 'terminal' in rounds 1 and 2, 'ppm' (with the PPM of the round before) in 3 and 4.
+    trajectories: the most that one problem gives to the policy's data (paper: 2). pairs: how preference pairs are made.
+    replay: the share of the policy's batches that are bootstrap examples; the rest are the rounds' own trajectories.
+    """
+
+    search: SearchConfig
+    policy: TrainingConfig
+    ppm: TrainingConfig
+    pairs: PairConfig = PairConfig()
+    trajectories: int = 2
+    replay: float = 0.3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvolutionConfig:
+    """A whole run.
+
+    model: the decoder; its vocabulary_size is also the size of the tokenizer that is trained.
+    bootstrap: the training from random weights on worked examples; every round's policy begins from it.
+    shards: in how many pieces a round's search is done; a killed run repeats one piece at most.
+    """
+
+    model: DecoderConfig
+    problems: ProceduralProblems
+    bootstrap: TrainingConfig
+    rounds: tuple[RoundConfig, ...]
+    decoding: DecodingConfig
+    evaluation: EvaluationConfig
+    mesh: MeshConfig = MeshConfig()
+    limits: Limits = Limits()
+    verifier_workers: int | None = None
+    shards: int = 4
+    seed: int = 0

@@ -1,0 +1,92 @@
+"""The run folder: what is there, what is done, and the numbers of the run. A killed run goes on from it.
+
+Every phase leaves a done-marker when all that it wrote stands. The marker holds how many metric rows there were then, so
+that the rows of a phase that was cut off are dropped when it is begun again.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from etils import epath
+
+
+def publish(path: epath.Path, text: str) -> None:
+    """Writes a file under another name and renames it: it is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+class Metrics:
+    """`metrics.jsonl`: one JSON object a line. The file is replaced whole, so it never ends in half a line."""
+
+    def __init__(self, path: epath.Path):
+        self._path = path
+        self.rows: list[dict[str, Any]] = []
+        if path.exists():
+            self.rows = [json.loads(line) for line in path.read_text().splitlines()]
+
+    def add(self, *, round: int, name: str, value: float, split: str, **more: Any) -> None:
+        """Adds a row; it is on disk after the next `flush`."""
+        self.rows.append({"round": round, "name": name, "value": value, "split": split, **more})
+
+    def truncate(self, count: int) -> None:
+        """Drops the rows after the first `count`."""
+        self.rows = self.rows[:count]
+
+    def flush(self) -> None:
+        """Writes all rows."""
+        publish(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+
+
+class RunFolder:
+    """Paths and progress of one run."""
+
+    def __init__(self, path: epath.PathLike):
+        self.path = epath.Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.metrics = Metrics(self.path / "metrics.jsonl")
+        self._done = self.path / "done"
+
+    def check_configuration(self, configuration: str) -> None:
+        """Keeps the configuration of a new run; raises ValueError if the folder was made with another one."""
+        file = self.path / "config.gin"
+        if not file.exists():
+            publish(file, configuration)
+            return
+        kept = file.read_text()
+        if kept == configuration:
+            return
+        before, now = set(kept.splitlines()), set(configuration.splitlines())
+        changed = [line for line in configuration.splitlines() if line not in before]
+        changed += [line for line in kept.splitlines() if line not in now]
+        raise ValueError(
+            f"{file}: this run folder was made with another configuration; the first difference is "
+            f"{changed[0].strip()!r}. Give another --run_dir, or the old configuration"
+        )
+
+    def round(self, number: int) -> epath.Path:
+        """The folder of a round; 0 is the bootstrap."""
+        return self.path / f"round_{number}"
+
+    def is_done(self, phase: str) -> bool:
+        """Whether a phase has ended."""
+        return (self._done / f"{phase}.json").exists()
+
+    def phase(self, name: str, work: Callable[[], None]) -> bool:
+        """Runs `work` unless the phase is done; returns whether it ran. Phases come in the same order in every run."""
+        marker = self._done / f"{name}.json"
+        if marker.exists():
+            return False
+        self.metrics.truncate(self._rows_done())
+        work()
+        self.metrics.flush()
+        publish(marker, json.dumps({"rows": len(self.metrics.rows)}))
+        return True
+
+    def _rows_done(self) -> int:
+        if not self._done.exists():
+            return 0
+        return max((json.loads(marker.read_text())["rows"] for marker in self._done.glob("*.json")), default=0)

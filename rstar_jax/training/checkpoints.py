@@ -1,0 +1,25 @@
+"""Finished models on disk: one Orbax checkpoint of parameters."""
+
+import jax
+from etils import epath
+from flax import nnx
+from jax.sharding import Mesh
+from orbax.checkpoint import v1 as ocp
+
+from rstar_jax.models import parameters as parameters_lib
+from rstar_jax.models.config import DecoderConfig
+from rstar_jax.models.parameters import Parameters
+
+
+def save(folder: epath.PathLike, parameters: Parameters) -> None:
+    """Writes a model. Orbax renames into place, so a model is whole or not there."""
+    ocp.save(epath.Path(folder), parameters, overwrite=True)
+
+
+def load(folder: epath.PathLike, kind: type[nnx.Module], config: DecoderConfig, mesh: Mesh) -> Parameters:
+    """Reads a model straight into its shards. Raises FileNotFoundError if there is none."""
+    folder = epath.Path(folder)
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder}: expected an Orbax checkpoint of a {kind.__name__} there")
+    with jax.set_mesh(mesh):
+        return ocp.load(folder, parameters_lib.abstract(kind, config, mesh))
