@@ -1,0 +1,233 @@
+"""The pictures of a run: accuracy by round and by level, training losses, seconds by phase, each light and dark."""
+
+import dataclasses
+import io
+import math
+from collections.abc import Callable, Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from rstar_jax.report.metrics import CONTROL, Metrics
+from rstar_jax.report.tables import HELD_OUT, phase_seconds
+
+_WIDTH = 8.4  # inches
+_DPI = 160
+
+
+@dataclasses.dataclass(frozen=True)
+class Theme:
+    """Colours that match the page's. The series are from Okabe and Ito's palette: told apart by the colour-blind."""
+
+    name: str
+    paper: str
+    ink: str
+    faint: str
+    series: tuple[str, ...]
+    sequence: str  # a colour map for things that have an order
+    ends: tuple[float, float]  # of the colour map: what the paper swallows is left out
+
+
+LIGHT = Theme(
+    "light", "#ffffff", "#1b1f24", "#d5d9de", ("#0072b2", "#d55e00", "#009e73", "#9a5f86", "#56b4e9", "#e69f00"),
+    "cividis", (0.0, 0.85),
+)  # fmt: skip
+DARK = Theme(
+    "dark", "#16191d", "#e6e8eb", "#3a4048", ("#56b4e9", "#ee8a3a", "#2fc79b", "#cc79a7", "#f0e442", "#8aa4ff"),
+    "cividis", (0.4, 1.0),
+)  # fmt: skip
+THEMES = (LIGHT, DARK)
+
+# name, label, index of the colour, marker
+_ACCURACIES = (
+    ("pass_at_8", "pass@8", 2, "^"),
+    ("search_accuracy", "search@8", 1, "s"),
+    ("majority_accuracy", "majority@8", 3, "D"),
+    ("greedy_accuracy", "greedy", 0, "o"),
+)
+_LEVEL_ACCURACIES = (_ACCURACIES[1], _ACCURACIES[3])
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture and what it shows. `draw` gives None when there is nothing to draw yet."""
+
+    name: str
+    title: str
+    description: str
+    draw: Callable[[Metrics, Theme], Figure | None]
+
+
+def draw_accuracy(metrics: Metrics, theme: Theme) -> Figure | None:
+    """Held-out accuracy by round, the control dashed."""
+    figure = Figure(figsize=(_WIDTH, 3.9), layout="constrained")
+    axes = figure.add_subplot()
+    if not _accuracy_lines(axes, metrics, theme, _ACCURACIES, None):
+        return None
+    _style(axes, theme)
+    _share_axis(axes)
+    axes.set_xlabel("round (0 = bootstrap)")
+    _legend(figure, axes, theme)
+    return figure
+
+
+def draw_levels(metrics: Metrics, theme: Theme) -> Figure | None:
+    """The same, one small panel a level."""
+    names = {name for name, *_ in _LEVEL_ACCURACIES} | {CONTROL + "greedy_accuracy"}
+    found = [
+        metric
+        for metric in metrics
+        if metric.name in names and metric.split in HELD_OUT and metric.level is not None and metric.family is None
+    ]
+    levels = sorted({metric.level for metric in found})
+    if not levels:
+        return None
+    columns = min(4, len(levels))
+    rows = math.ceil(len(levels) / columns)
+    figure = Figure(figsize=(_WIDTH, 0.5 + 1.9 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    fullest: Axes = panels[0][0]
+    for panel, level in zip(panels.flat, levels, strict=False):
+        _accuracy_lines(panel, metrics, theme, _LEVEL_ACCURACIES, level)
+        _style(panel, theme)
+        _share_axis(panel)
+        panel.set_title(f"level {level}", loc="left", color=theme.ink, fontsize=9)
+        if len(panel.get_lines()) > len(fullest.get_lines()):
+            fullest = panel
+    for panel in panels.flat[len(levels) :]:
+        panel.set_axis_off()
+    for index in range(columns):
+        panels.flat[len(levels) - 1 - index].tick_params(labelbottom=True)
+    figure.supxlabel("round", color=theme.ink, fontsize=9)
+    _legend(figure, fullest, theme)
+    return figure
+
+
+def draw_losses(metrics: Metrics, theme: Theme) -> Figure | None:
+    """The losses of policy and PPM by step, one line a round."""
+    names = [name for name in ("policy_loss", "ppm_loss") if any(m.step is not None for m in metrics.named(name))]
+    if not names:
+        return None
+    figure = Figure(figsize=(_WIDTH, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    last_round = max(metric.round for name in names for metric in metrics.named(name))
+    fullest = panels[0]
+    for panel, name in zip(panels, names, strict=True):
+        _loss_lines(panel, metrics, theme, name, last_round)
+        _style(panel, theme)
+        title = {"policy_loss": "policy", "ppm_loss": "PPM"}[name]
+        panel.set_title(title, loc="left", color=theme.ink, fontsize=9)
+        panel.set_xlabel("step")
+        panel.set_ylim(bottom=0)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        if len(panel.get_lines()) > len(fullest.get_lines()):
+            fullest = panel
+    _legend(figure, fullest, theme)
+    return figure
+
+
+def draw_seconds(metrics: Metrics, theme: Theme) -> Figure | None:
+    """Seconds by round, one colour a phase."""
+    phases = phase_seconds(metrics)
+    if not phases:
+        return None
+    rounds = sorted({round for in_rounds in phases.values() for round in in_rounds})
+    figure = Figure(figsize=(_WIDTH, 1.0 + 0.38 * len(rounds)), layout="constrained")
+    axes = figure.add_subplot()
+    left = dict.fromkeys(rounds, 0.0)
+    hatches = ("", "////", "....")
+    for index, (phase, in_rounds) in enumerate(phases.items()):
+        widths = [in_rounds.get(round, 0.0) for round in rounds]
+        color = theme.series[index % len(theme.series)]
+        hatch = hatches[index // len(theme.series) % len(hatches)]
+        starts = [left[round] for round in rounds]
+        names = [str(round) for round in rounds]
+        axes.barh(names, widths, left=starts, label=phase, color=color, edgecolor=theme.paper, hatch=hatch, height=0.7)
+        left.update((round, left[round] + width) for round, width in zip(rounds, widths, strict=True))
+    _style(axes, theme, grid="x")
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("round")
+    _legend(figure, axes, theme)
+    return figure
+
+
+PICTURES = (
+    Picture("accuracy", "Accuracy by round", "Held-out accuracy, mean over the frontier levels", draw_accuracy),
+    Picture("levels", "Accuracy by level", "Held-out accuracy by round, one panel a level", draw_levels),
+    Picture("losses", "Training losses", "Training loss by step, one line a round", draw_losses),
+    Picture("seconds", "Where the time goes", "Seconds of each round by phase", draw_seconds),
+)
+
+
+def png(figure: Figure, theme: Theme) -> bytes:
+    """The picture as a PNG: the same bytes for the same numbers."""
+    figure.set_facecolor(theme.paper)
+    figure.set_dpi(_DPI)
+    buffer = io.BytesIO()
+    # Without the note which version of matplotlib drew it.
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _accuracy_lines(axes: Axes, metrics: Metrics, theme: Theme, shown: Sequence[tuple], level: int | None) -> bool:
+    drawn = False
+    control = (CONTROL + "greedy_accuracy", "control (greedy)", 0, "o")
+    for name, label, color, marker in (*shown, control):
+        points = [(round, metrics.get(name, round, HELD_OUT, level=level)) for round in metrics.rounds()]
+        points = [(round, metric.value) for round, metric in points if metric]
+        if not points:
+            continue
+        drawn = True
+        style = {"color": theme.series[color], "linewidth": 1.8, "markersize": 5}
+        if name == control[0]:
+            style |= {"color": theme.ink, "linestyle": (0, (4, 2)), "linewidth": 1.4, "markerfacecolor": theme.paper}
+        axes.plot(*zip(*points, strict=True), marker=marker, label=label, **style)
+    return drawn
+
+
+def _loss_lines(axes: Axes, metrics: Metrics, theme: Theme, name: str, last_round: int) -> None:
+    series: dict[tuple[int, bool, str, str], list[tuple[int, float]]] = {}
+    for metric in metrics.named(name):
+        if metric.step is not None:
+            key = (metric.round, metric.split != "train", metric.phase or "", metric.split or "")
+            series.setdefault(key, []).append((metric.step, metric.value))
+    seen: set[int] = set()
+    low, high = theme.ends
+    for key in sorted(series):
+        round, _, phase, split = key
+        color = matplotlib.colormaps[theme.sequence](low + (high - low) * (round / last_round if last_round else 1.0))
+        label, style = f"round {round}", "-"
+        if round in seen:  # another phase or split of the round
+            label, style = f"{label}, {phase} {split}".rstrip(), (0, (4, 2))
+        seen.add(round)
+        axes.plot(*zip(*sorted(series[key]), strict=True), color=color, linewidth=1.6, label=label, linestyle=style)
+
+
+def _share_axis(axes: Axes) -> None:
+    axes.set_ylim(-0.03, 1.03)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _style(axes: Axes, theme: Theme, grid: str = "y") -> None:
+    axes.set_facecolor(theme.paper)
+    axes.set_axisbelow(True)
+    axes.grid(axis=grid, color=theme.faint, linewidth=0.7)
+    axes.tick_params(colors=theme.ink, labelsize=9, length=0)
+    for text in (axes.xaxis.label, axes.yaxis.label):
+        text.set_color(theme.ink)
+        text.set_fontsize(9)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(theme.faint)
+
+
+def _legend(figure: Figure, axes: Axes, theme: Theme) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    columns = min(6, len(labels))
+    place = {"loc": "outside upper left", "ncols": columns, "frameon": False}
+    figure.legend(handles, labels, fontsize=9, labelcolor=theme.ink, **place)

@@ -1,0 +1,95 @@
+"""Puts the page together: reads the run folder, draws, fills the template, writes RUN/report/index.html."""
+
+import dataclasses
+import re
+
+import jinja2
+from etils import epath
+
+from rstar_jax.report import curves, tables, tree_view
+from rstar_jax.report.metrics import Metrics, read_metrics
+from rstar_jax.search import storage
+
+_TEMPLATE = "index.html.j2"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """A picture that was drawn: `name`.png and `name`-dark.png beside the page."""
+
+    name: str
+    title: str
+    description: str
+
+
+def report(run_dir: epath.PathLike) -> epath.Path:
+    """Writes the page of a run, finished or in progress, and returns its path, RUN/report/index.html.
+
+    The same run folder gives the same bytes. Files appear whole: the pictures first, the page last.
+
+    Raises: FileNotFoundError if there is no such folder; ValueError, with file and line, for malformed metrics.
+    """
+    run_dir = epath.Path(run_dir)
+    if not run_dir.is_dir():
+        raise FileNotFoundError(f"no run folder at {run_dir}: --run_dir must name the folder that `rstar evolve` wrote")
+    metrics = read_metrics(run_dir / "metrics.jsonl")
+    trees = _trees(run_dir)
+    folder = run_dir / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = run_dir / "config.gin"
+    page = _render(
+        run=run_dir.name,
+        tiles=tables.headline(metrics),
+        round_table=tables.round_table(metrics),
+        group_tables=[table for group in ("level", "family") if (table := tables.group_table(metrics, group))],
+        pictures=_draw(metrics, folder),
+        trees=trees,
+        config=config.read_text(encoding="utf-8") if config.exists() else "",
+    )
+    # The output of programs may hold lone surrogates, which UTF-8 cannot.
+    _publish(folder / "index.html", page.encode("utf-8", "replace"))
+    return folder / "index.html"
+
+
+def _trees(run_dir: epath.Path) -> list[tuple[int, tree_view.TreeView]]:
+    """(round, tree) of every round that has trees."""
+    found = []
+    for folder in run_dir.iterdir():
+        match = re.fullmatch(r"round_(\d+)", folder.name)
+        if match and (folder / "trees").is_dir():
+            tree = tree_view.choose(storage.read_trees(folder / "trees"))
+            if tree is not None:
+                found.append((int(match[1]), tree_view.view(tree)))
+    return sorted(found, key=lambda item: item[0])
+
+
+def _draw(metrics: Metrics, folder: epath.Path) -> list[_Shown]:
+    shown = []
+    for picture in curves.PICTURES:
+        for theme in curves.THEMES:
+            figure = picture.draw(metrics, theme)
+            if figure is None:
+                break
+            suffix = "" if theme is curves.LIGHT else f"-{theme.name}"
+            _publish(folder / f"{picture.name}{suffix}.png", curves.png(figure, theme))
+        else:
+            shown.append(_Shown(name=picture.name, title=picture.title, description=picture.description))
+    return shown
+
+
+def _render(**content) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rstar_jax.report"),
+        autoescape=True,  # models write what stands in trees
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(_TEMPLATE).render(**content)
+
+
+def _publish(path: epath.Path, content: bytes) -> None:
+    """Writes under another name, then renames: no reader sees half a file."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)

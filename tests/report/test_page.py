@@ -1,0 +1,188 @@
+"""The page shows what the run folder holds, and nothing a model wrote becomes markup."""
+
+import html.parser
+import json
+
+import pytest
+
+from rstar_jax.report import report
+from rstar_jax.search import storage
+
+from . import run_folder
+
+PICTURES = ["accuracy", "levels", "losses", "seconds"]
+VOID = {"meta", "link", "img", "source", "br"}
+
+
+class Reader(html.parser.HTMLParser):
+    """Reads tables as lists of rows of text, the tags, and whether they close in order."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tables: list[list[list[str]]] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(page)
+        assert not self.open, f"not closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("th", "td"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+        if any(tag in ("th", "td") for tag in self.open):
+            self.tables[-1][-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    run = run_folder.make(tmp_path_factory.mktemp("report"))
+    report(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(run) -> Reader:
+    return Reader((run / "report" / "index.html").read_text(encoding="utf-8"))
+
+
+def test_table_of_rounds_holds_the_metrics(page):
+    heads, *rows = page.tables[0]
+    means = {(m["name"], m["round"]): m["value"] for m in run_folder.metrics() if "level" not in m and "step" not in m}
+    names = {
+        "greedy": "greedy_accuracy",
+        "majority@8": "majority_accuracy",
+        "search@8": "search_accuracy",
+        "pass@8": "pass_at_8",
+        "PPM pairs": "ppm_pair_accuracy",
+        "false positives": "false_positive_share",
+        "solved": "solved_share",
+    }
+    assert [row[0] for row in rows] == ["0 (bootstrap)", "1", "2", "control, round 2"]
+    for round, row in enumerate(rows[:3]):
+        for title, name in names.items():
+            value = means.get((name, round))
+            expected = "–" if value is None else f"{100 * value:.1f} %"
+            assert row[heads.index(title)].removesuffix(" train") == expected, (round, title)
+    seconds = sum(m["value"] for m in run_folder.metrics() if m["name"] == "phase_seconds" and m["round"] == 2)
+    assert rows[2][heads.index("seconds")] == f"{seconds:,.0f}"
+    assert rows[3][1] == f"{100 * means['control_greedy_accuracy', 2]:.1f} %"
+
+
+def test_table_of_levels_holds_the_metrics(page):
+    heads, *rows = page.tables[1]
+    levels = {(m["name"], m["round"], m["level"]): m["value"] for m in run_folder.metrics() if "level" in m}
+    assert [row[0] for row in rows] == [str(level) for level in run_folder.LEVELS]
+    for row, level in zip(rows, run_folder.LEVELS, strict=True):
+        assert row[heads.index("greedy, round 1")] == f"{100 * levels['greedy_accuracy', 1, level]:.1f} %"
+        assert row[heads.index("search@8, round 2")] == f"{100 * levels['search_accuracy', 2, level]:.1f} %"
+
+
+def test_headline_says_before_and_after(page):
+    assert "12.5 % → 50.0 %" in page.text
+
+
+def test_what_models_write_is_never_markup(run, page):
+    assert "script" not in page.tags
+    assert run_folder.HOSTILE in page.text
+    assert "<b>bold</b>" in page.text  # config.gin
+    assert "3 < 4 apples & buys" in page.text
+    assert "<script" not in (run / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_page_needs_no_network_and_finds_its_pictures(run):
+    content = (run / "report" / "index.html").read_text(encoding="utf-8")
+    assert "http://" not in content and "https://" not in content
+    for name in PICTURES:
+        for file in (f"{name}.png", f"{name}-dark.png"):
+            assert f'"{file}"' in content
+            assert (run / "report" / file).read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_temporary_stays(run):
+    files = sorted(path.name for path in (run / "report").iterdir())
+    assert files == sorted(["index.html", *(f"{name}{theme}.png" for name in PICTURES for theme in ("", "-dark"))])
+
+
+def test_same_folder_same_bytes(run):
+    before = {path.name: path.read_bytes() for path in (run / "report").iterdir()}
+    report(run)
+    assert {path.name: path.read_bytes() for path in (run / "report").iterdir()} == before
+
+
+def test_each_round_shows_a_solved_tree_with_its_chosen_path_open(page):
+    assert page.text.count("the correct trajectory with the highest mean Q") == 2
+    assert page.text.count("✓ answer 7\n") == 2
+    assert "answer 5" in page.text and "NameError: three" in page.text
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 9, 60])
+def test_partial_runs_render(tmp_path, count):
+    run = run_folder.make(tmp_path, lines=run_folder.metrics()[:count], rounds=1)
+    Reader(report(run).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", sorted({line["name"] for line in run_folder.metrics()}))
+def test_any_name_may_be_missing_or_alone(tmp_path, name):
+    lines = [line for line in run_folder.metrics() if line["name"] == name]
+    Reader(report(run_folder.make(tmp_path, lines=lines, rounds=1)).read_text(encoding="utf-8"))
+
+
+def test_empty_folder_renders(tmp_path):
+    assert "No accuracy has been measured" in report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_the_last_measurement_counts(tmp_path):
+    line = {"round": 0, "name": "greedy_accuracy", "value": 0.1, "split": "heldout"}
+    run = run_folder.make(tmp_path, lines=[line, line | {"value": 0.75}], rounds=1)
+    text = report(run).read_text(encoding="utf-8")
+    assert "75.0 %" in text and "10.0 %" not in text
+
+
+def test_accuracy_on_training_problems_never_stands_for_held_out(tmp_path):
+    line = {"round": 0, "name": "greedy_accuracy", "value": 0.987, "split": "train"}
+    assert "98.7" not in report(run_folder.make(tmp_path, lines=[line], rounds=1)).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "line, wrong",
+    [
+        ('{"round": 1, "name": "greedy_acc', "JSON object"),
+        ("[1]", "JSON object"),
+        ('{"round": 1, "name": "greedy_accuracy"}', "'value' is missing"),
+        ('{"round": "1", "name": "greedy_accuracy", "value": 1}', "'round' must be int"),
+        ('{"round": 1, "name": "greedy_accuracy", "value": true}', "'value' must be float"),
+        ('{"round": 1, "name": "greedy_accuracy", "value": 0.5, "level": "3"}', "'level' must be int"),
+    ],
+)
+def test_malformed_line_is_named(tmp_path, line, wrong):
+    good = json.dumps({"round": 0, "name": "greedy_accuracy", "value": 0.5, "split": "heldout"})
+    (tmp_path / "metrics.jsonl").write_text(f"{good}\n{line}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"metrics\.jsonl, line 2: .*{wrong}"):
+        report(tmp_path)
+    assert not (tmp_path / "report").exists()
+
+
+def test_missing_folder_is_one_clear_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run folder at .*nowhere") as error:
+        report(tmp_path / "nowhere")
+    assert "\n" not in str(error.value)
+
+
+def test_trees_of_unfinished_shards_are_not_shown(tmp_path):
+    folder = tmp_path / "round_1" / "trees"
+    path = storage.write_shard(folder, 0, 1, [run_folder.tree()])
+    path.with_suffix(".done").unlink()
+    assert "Searched trees" not in report(tmp_path).read_text(encoding="utf-8")
