@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from rstar_jax.report.metrics import CONTROL, Metrics
-from rstar_jax.report.tables import HELD_OUT, phase_seconds
+from rstar_jax.report.tables import HELD_OUT, TRAIN, by_round, phase_seconds, samples
 
 _WIDTH = 8.4  # inches
 _DPI = 160
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Theme:
     """Colours that match the page's. The series are from Okabe and Ito's palette: told apart by the colour-blind."""
 
@@ -32,23 +32,26 @@ class Theme:
 
 
 LIGHT = Theme(
-    "light", "#ffffff", "#1b1f24", "#d5d9de", ("#0072b2", "#d55e00", "#009e73", "#9a5f86", "#56b4e9", "#e69f00"),
-    "cividis", (0.0, 0.85),
-)  # fmt: skip
+    name="light",
+    paper="#ffffff",
+    ink="#1b1f24",
+    faint="#d5d9de",
+    series=("#0072b2", "#d55e00", "#009e73", "#9a5f86", "#56b4e9", "#e69f00", "#8c96a3"),
+    sequence="cividis",
+    ends=(0.0, 0.85),
+)
 DARK = Theme(
-    "dark", "#16191d", "#e6e8eb", "#3a4048", ("#56b4e9", "#ee8a3a", "#2fc79b", "#cc79a7", "#f0e442", "#8aa4ff"),
-    "cividis", (0.4, 1.0),
-)  # fmt: skip
+    name="dark",
+    paper="#16191d",
+    ink="#e6e8eb",
+    faint="#3a4048",
+    series=("#56b4e9", "#ee8a3a", "#2fc79b", "#cc79a7", "#f0e442", "#8aa4ff", "#8c96a3"),
+    sequence="cividis",
+    ends=(0.4, 1.0),
+)
 THEMES = (LIGHT, DARK)
 
-# name, label, index of the colour, marker
-_ACCURACIES = (
-    ("pass_at_8", "pass@8", 2, "^"),
-    ("search_accuracy", "search@8", 1, "s"),
-    ("majority_accuracy", "majority@8", 3, "D"),
-    ("greedy_accuracy", "greedy", 0, "o"),
-)
-_LEVEL_ACCURACIES = (_ACCURACIES[1], _ACCURACIES[3])
+_LOSSES = {"policy_loss": "policy", CONTROL + "loss": "control", "ppm_loss": "PPM"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +68,7 @@ def draw_accuracy(metrics: Metrics, theme: Theme) -> Figure | None:
     """Held-out accuracy by round, the control dashed."""
     figure = Figure(figsize=(_WIDTH, 3.9), layout="constrained")
     axes = figure.add_subplot()
-    if not _accuracy_lines(axes, metrics, theme, _ACCURACIES, None):
+    if not _accuracy_lines(axes, metrics, theme):
         return None
     _style(axes, theme)
     _share_axis(axes)
@@ -76,11 +79,11 @@ def draw_accuracy(metrics: Metrics, theme: Theme) -> Figure | None:
 
 def draw_levels(metrics: Metrics, theme: Theme) -> Figure | None:
     """The same, one small panel a level."""
-    names = {name for name, *_ in _LEVEL_ACCURACIES} | {CONTROL + "greedy_accuracy"}
+    names = {"greedy_accuracy", "search_accuracy", CONTROL + "greedy_accuracy"}
     found = [
         metric
         for metric in metrics
-        if metric.name in names and metric.split in HELD_OUT and metric.level is not None and metric.family is None
+        if metric.name in names and metric.split == HELD_OUT and metric.level is not None and metric.family is None
     ]
     levels = sorted({metric.level for metric in found})
     if not levels:
@@ -91,7 +94,7 @@ def draw_levels(metrics: Metrics, theme: Theme) -> Figure | None:
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     fullest: Axes = panels[0][0]
     for panel, level in zip(panels.flat, levels, strict=False):
-        _accuracy_lines(panel, metrics, theme, _LEVEL_ACCURACIES, level)
+        _accuracy_lines(panel, metrics, theme, level)
         _style(panel, theme)
         _share_axis(panel)
         panel.set_title(f"level {level}", loc="left", color=theme.ink, fontsize=9)
@@ -108,7 +111,7 @@ def draw_levels(metrics: Metrics, theme: Theme) -> Figure | None:
 
 def draw_losses(metrics: Metrics, theme: Theme) -> Figure | None:
     """The losses of policy and PPM by step, one line a round."""
-    names = [name for name in ("policy_loss", "ppm_loss") if any(m.step is not None for m in metrics.named(name))]
+    names = [name for name in _LOSSES if any(metric.step is not None for metric in metrics.named(name))]
     if not names:
         return None
     figure = Figure(figsize=(_WIDTH, 3.2), layout="constrained")
@@ -118,8 +121,7 @@ def draw_losses(metrics: Metrics, theme: Theme) -> Figure | None:
     for panel, name in zip(panels, names, strict=True):
         _loss_lines(panel, metrics, theme, name, last_round)
         _style(panel, theme)
-        title = {"policy_loss": "policy", "ppm_loss": "PPM"}[name]
-        panel.set_title(title, loc="left", color=theme.ink, fontsize=9)
+        panel.set_title(_LOSSES[name], loc="left", color=theme.ink, fontsize=9)
         panel.set_xlabel("step")
         panel.set_ylim(bottom=0)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -173,27 +175,37 @@ def png(figure: Figure, theme: Theme) -> bytes:
     return buffer.getvalue()
 
 
-def _accuracy_lines(axes: Axes, metrics: Metrics, theme: Theme, shown: Sequence[tuple], level: int | None) -> bool:
-    drawn = False
-    control = (CONTROL + "greedy_accuracy", "control (greedy)", 0, "o")
-    for name, label, color, marker in (*shown, control):
-        points = [(round, metrics.get(name, round, HELD_OUT, level=level)) for round in metrics.rounds()]
-        points = [(round, metric.value) for round, metric in points if metric]
-        if not points:
-            continue
-        drawn = True
-        style = {"color": theme.series[color], "linewidth": 1.8, "markersize": 5}
-        if name == control[0]:
-            style |= {"color": theme.ink, "linestyle": (0, (4, 2)), "linewidth": 1.4, "markerfacecolor": theme.paper}
-        axes.plot(*zip(*points, strict=True), marker=marker, label=label, **style)
-    return drawn
+def _accuracy_lines(axes: Axes, metrics: Metrics, theme: Theme, level: int | None = None) -> bool:
+    """Draws what was measured, of a level fewer kinds than of the mean; says whether there was anything."""
+    k = samples(metrics)
+    kinds = [("search_accuracy", f"search@{k}", 1, "s"), ("greedy_accuracy", "greedy", 0, "o")]
+    if level is None:
+        kinds[:0] = [(f"pass_at_{k}", f"pass@{k}", 2, "^")]
+        kinds[2:2] = [("majority_accuracy", f"majority@{k}", 3, "D")]
+    for name, label, color, marker in kinds:
+        points = by_round(metrics, name, level)
+        if points:
+            style = {
+                "color": theme.series[color],
+                "linewidth": 1.8,
+                "marker": marker,
+                "markersize": 5 if marker == "o" else 7,
+            }
+            axes.plot(list(points), list(points.values()), label=label, clip_on=False, **style)
+    control = by_round(metrics, CONTROL + "greedy_accuracy", level)
+    if control:
+        # The control begins from the bootstrap's policy.
+        control = {0: by_round(metrics, "greedy_accuracy", level).get(0, math.nan)} | control
+        style = {"color": theme.ink, "linestyle": (0, (4, 2)), "linewidth": 1.4, "marker": "o", "markersize": 5}
+        axes.plot(list(control), list(control.values()), label="control (greedy)", markerfacecolor=theme.paper, **style)
+    return bool(axes.get_lines())
 
 
 def _loss_lines(axes: Axes, metrics: Metrics, theme: Theme, name: str, last_round: int) -> None:
     series: dict[tuple[int, bool, str, str], list[tuple[int, float]]] = {}
     for metric in metrics.named(name):
         if metric.step is not None:
-            key = (metric.round, metric.split != "train", metric.phase or "", metric.split or "")
+            key = (metric.round, metric.split != TRAIN, metric.phase or "", metric.split or "")
             series.setdefault(key, []).append((metric.step, metric.value))
     seen: set[int] = set()
     low, high = theme.ends

@@ -2,18 +2,18 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from etils import epath
 
 CONTROL = "control_"  # before the names of the control's numbers
 
-_OPTIONAL = {"split": str, "level": int, "family": str, "phase": str, "step": int}
+_OPTIONAL = {"split": str, "level": int, "family": str, "phase": str, "step": int, "kind": str}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One line of the file. Without `level` and `family` it is the mean over the frontier levels."""
+    """One line of the file. Without `level`, `family` and `kind` (of pairs) it is the mean over the frontier levels."""
 
     round: int
     name: str
@@ -23,6 +23,7 @@ class Metric:
     family: str | None = None
     phase: str | None = None
     step: int | None = None
+    kind: str | None = None
 
 
 class Metrics:
@@ -39,14 +40,11 @@ class Metrics:
         return [metric for metric in self if metric.name == name]
 
     def get(
-        self, name: str, round: int, splits: Sequence[str], level: int | None = None, family: str | None = None
+        self, name: str, round: int, split: str, *, level: int | None = None, family: str | None = None
     ) -> Metric | None:
-        """One number, from the first of `splits` that has it."""
-        for split in splits:
-            key = Metric(round=round, name=name, value=0.0, split=split, level=level, family=family)
-            if key in self._metrics:
-                return self._metrics[key]
-        return None
+        """One number, None if it was not measured."""
+        key = Metric(round=round, name=name, value=0.0, split=split, level=level, family=family)
+        return self._metrics.get(key)
 
     def rounds(self) -> list[int]:
         """The rounds that have any number."""

@@ -2,47 +2,48 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 
 from rstar_jax.report.metrics import CONTROL, Metrics
 
-HELD_OUT = ("heldout",)
+HELD_OUT = "heldout"
+TRAIN = "train"
 MISSING = "–"
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column of the table of rounds. splits: where its number is looked for, the first that has it."""
+    """A column of the table of rounds: the number `name` on the problems of `split`."""
 
     title: str
     name: str
-    splits: tuple[str, ...]
+    split: str
     explanation: str
+    is_share: bool = True
 
 
-COLUMNS = (
-    Column("greedy", "greedy_accuracy", HELD_OUT, "the policy alone, one answer at temperature 0"),
-    Column("majority@8", "majority_accuracy", HELD_OUT, "the most frequent of 8 independent samples"),
-    Column("search@8", "search_accuracy", HELD_OUT, "the PPM's choice of 8 searched trajectories"),
-    Column("pass@8", "pass_at_8", HELD_OUT, "at least one of 8 independent samples is right"),
-    Column("PPM pairs", "ppm_pair_accuracy", ("heldout", "train"), "preference pairs that the PPM puts in order"),
-    Column("false positives", "false_positive_share", ("heldout", "train"), "right answers that came by a wrong way"),
-    Column("solved", "solved_share", ("train",), "training problems with a right answer in their tree"),
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One number as text. note: what sets it apart from its column, such as another split."""
-
-    text: str = MISSING
-    note: str = ""
+def columns(k: int) -> tuple[Column, ...]:
+    """What is shown of each round. k: samples a problem of majority and pass@k."""
+    return (
+        Column("greedy", "greedy_accuracy", HELD_OUT, "the policy's most likely solution"),
+        Column(f"majority@{k}", "majority_accuracy", HELD_OUT, f"the most frequent answer of {k} independent samples"),
+        Column(f"search@{k}", "search_accuracy", HELD_OUT, "the answer that the PPM chooses from a test-time search"),
+        Column(f"pass@{k}", f"pass_at_{k}", HELD_OUT, f"at least one of {k} independent samples is right"),
+        Column("PPM pairs", "ppm_pair_accuracy", HELD_OUT, "preference pairs of which the PPM prefers the better side"),
+        Column("solved", "solved_share", TRAIN, "training problems with a right answer in their tree"),
+        Column(
+            "trajectories", "trajectories", TRAIN, "correct trajectories that the policy learns from", is_share=False
+        ),
+        Column("false positives", "false_positive_share", TRAIN, "of these trajectories, those by a wrong program"),
+        Column("pairs", "preference_pairs", TRAIN, "preference pairs that the PPM learns from", is_share=False),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
     title: str
-    cells: tuple[Cell, ...]
+    cells: tuple[str, ...]
     is_control: bool = False
 
 
@@ -77,6 +78,12 @@ def seconds(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
+def samples(metrics: Metrics) -> int:
+    """The k of pass@k as measured; 8, the paper's, before it was."""
+    found = [re.fullmatch(r"pass_at_(\d+)", metric.name) for metric in metrics]
+    return max((int(match[1]) for match in found if match), default=8)
+
+
 def round_title(round: int) -> str:
     """The name of a round: 0 is the bootstrap."""
     return "0 (bootstrap)" if round == 0 else str(round)
@@ -84,7 +91,8 @@ def round_title(round: int) -> str:
 
 def headline(metrics: Metrics) -> list[Tile]:
     """Greedy before and after; the control, search and majority of the last round that measured them."""
-    greedy = _by_round(metrics, "greedy_accuracy")
+    greedy = by_round(metrics, "greedy_accuracy")
+    k = samples(metrics)
     tiles = []
     if greedy:
         first, last = min(greedy), max(greedy)
@@ -94,11 +102,11 @@ def headline(metrics: Metrics) -> list[Tile]:
             value = f"{percent(greedy[first])} → {percent(greedy[last])}"
             tiles.append(Tile("greedy", value, f"before → after: rounds {first} and {last}"))
     for title, name, explanation in (
-        ("control", CONTROL + "greedy_accuracy", "greedy, of the control policy"),
-        ("search@8", "search_accuracy", "the PPM's choice of 8 trajectories"),
-        ("majority@8", "majority_accuracy", "as many independent samples"),
+        ("control", CONTROL + "greedy_accuracy", "greedy, after as many steps on the bootstrap's examples alone"),
+        (f"search@{k}", "search_accuracy", "the PPM's choice from a search"),
+        (f"majority@{k}", "majority_accuracy", f"the vote of {k} independent samples"),
     ):
-        values = _by_round(metrics, name)
+        values = by_round(metrics, name)
         if values:
             tiles.append(Tile(title, percent(values[max(values)]), f"{explanation}, round {max(values)}"))
     return tiles
@@ -109,16 +117,16 @@ def round_table(metrics: Metrics) -> Table | None:
     rounds = metrics.rounds()
     if not rounds:
         return None
+    shown = columns(samples(metrics))
     rows = [
-        Row(round_title(round), (*(_cell(metrics, column, round) for column in COLUMNS), _seconds_cell(metrics, round)))
+        Row(round_title(round), (*(_cell(metrics, column, round) for column in shown), _seconds_cell(metrics, round)))
         for round in rounds
     ]
-    control = _control_row(metrics)
-    columns = tuple((column.title, column.explanation) for column in COLUMNS)
+    control = _control_row(metrics, shown)
     return Table(
-        "Means over the frontier levels, on held-out problems where nothing else is said",
+        "Means over the frontier levels: first on held-out problems, then what the round learned from",
         "round",
-        (*columns, ("seconds", "all phases of the round")),
+        (*((column.title, column.explanation) for column in shown), ("seconds", "all phases of the round")),
         (*rows, control) if control else tuple(rows),
     )
 
@@ -131,7 +139,7 @@ def group_table(metrics: Metrics, group: str) -> Table | None:
         metric
         for metric in metrics
         if metric.name in shown
-        and metric.split in HELD_OUT
+        and metric.split == HELD_OUT
         and getattr(metric, group) is not None
         and getattr(metric, other) is None
     ]
@@ -139,46 +147,55 @@ def group_table(metrics: Metrics, group: str) -> Table | None:
         return None
     rounds = sorted({metric.round for metric in found if metric.name == "greedy_accuracy"})
     wanted = [("greedy_accuracy", round, f"greedy, round {round}") for round in rounds]
-    for name, title in ((CONTROL + "greedy_accuracy", "control"), ("search_accuracy", "search@8")):
+    for name, title in ((CONTROL + "greedy_accuracy", "control"), ("search_accuracy", "search")):
         measured = [metric.round for metric in found if metric.name == name]
         if measured:
             wanted.append((name, max(measured), f"{title}, round {max(measured)}"))
     rows = []
     for member in sorted({getattr(metric, group) for metric in found}):
         values = [metrics.get(name, round, HELD_OUT, **{group: member}) for name, round, _ in wanted]
-        rows.append(Row(str(member), tuple(Cell(percent(value.value)) if value else Cell() for value in values)))
+        rows.append(Row(str(member), tuple(percent(value.value) if value else MISSING for value in values)))
     return Table(f"Held-out accuracy by {group}", group, tuple((title, "") for *_, title in wanted), tuple(rows))
 
 
 def phase_seconds(metrics: Metrics) -> dict[str, dict[int, float]]:
-    """Seconds by phase, in the order in which phases were first seen, and round."""
+    """Seconds by phase, in the order in which phases were first seen, and round.
+
+    Parts of a phase, such as `evaluate_control` of `evaluate`, count as the phase.
+    """
+    found = metrics.named("phase_seconds")
+    names = {metric.phase for metric in found}
     phases: dict[str, dict[int, float]] = {}
-    for metric in metrics.named("phase_seconds"):
-        in_rounds = phases.setdefault(metric.phase or "unnamed", {})
+    for metric in found:
+        name = metric.phase or "unnamed"
+        whole = name.split("_")[0]
+        in_rounds = phases.setdefault(whole if whole in names else name, {})
         in_rounds[metric.round] = in_rounds.get(metric.round, 0.0) + metric.value
     return phases
 
 
-def _by_round(metrics: Metrics, name: str) -> dict[int, float]:
-    values = ((round, metrics.get(name, round, HELD_OUT)) for round in metrics.rounds())
+def by_round(metrics: Metrics, name: str, level: int | None = None) -> dict[int, float]:
+    """A number on held-out problems by round, without the rounds that have not measured it."""
+    values = ((round, metrics.get(name, round, HELD_OUT, level=level)) for round in metrics.rounds())
     return {round: metric.value for round, metric in values if metric}
 
 
-def _cell(metrics: Metrics, column: Column, round: int, prefix: str = "") -> Cell:
-    metric = metrics.get(prefix + column.name, round, column.splits)
+def _cell(metrics: Metrics, column: Column, round: int, prefix: str = "") -> str:
+    metric = metrics.get(prefix + column.name, round, column.split)
     if metric is None:
-        return Cell()
-    return Cell(percent(metric.value), "" if metric.split == column.splits[0] else f"{metric.split}")
+        return MISSING
+    return percent(metric.value) if column.is_share else f"{metric.value:,.0f}"
 
 
-def _seconds_cell(metrics: Metrics, round: int) -> Cell:
+def _seconds_cell(metrics: Metrics, round: int) -> str:
     spent = [in_rounds[round] for in_rounds in phase_seconds(metrics).values() if round in in_rounds]
-    return Cell(seconds(sum(spent))) if spent else Cell()
+    return seconds(sum(spent)) if spent else MISSING
 
 
-def _control_row(metrics: Metrics) -> Row | None:
-    measured: Sequence[int] = [metric.round for metric in metrics if metric.name.startswith(CONTROL)]
+def _control_row(metrics: Metrics, shown: Sequence[Column]) -> Row | None:
+    names = {CONTROL + column.name for column in shown}
+    measured = [metric.round for metric in metrics if metric.name in names]
     if not measured:
         return None
-    cells = tuple(_cell(metrics, column, max(measured), CONTROL) for column in COLUMNS)
-    return Row(f"control, round {max(measured)}", (*cells, Cell()), is_control=True)
+    cells = tuple(_cell(metrics, column, max(measured), CONTROL) for column in shown)
+    return Row(f"control, round {max(measured)}", (*cells, MISSING), is_control=True)

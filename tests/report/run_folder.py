@@ -8,38 +8,52 @@ from rstar_jax.search import storage
 from rstar_jax.search.tree import ROOT_INDEX, Kind, Node, Tree
 
 HOSTILE = "<script>alert('step')</script>"
-LEVELS = (2, 3, 4, 5)
+LEVELS = (1, 2, 3, 4)
 
 
 def metrics(rounds: int = 3) -> list[dict]:
-    """What a run writes: every name, means and levels, losses, seconds."""
+    """What a run writes: means, levels, losses, seconds; after the last round the control, samples, search, pairs."""
     lines = []
-    for round in range(rounds):
-        add = lambda name, value, split="heldout", round=round, **more: lines.append(  # noqa: E731
-            {"round": round, "name": name, "value": value, "split": split, **more}
-        )
-        greedy = 0.125 + 0.1875 * round
-        add("greedy_accuracy", greedy, seconds=4.5)
-        add("control_greedy_accuracy", 0.125 + 0.05 * round)
-        add("majority_accuracy", min(1, greedy + 0.08))
-        add("pass_at_8", min(1, greedy + 0.3))
+
+    def add(name: str, value: float, split: str = "heldout", **more) -> None:
+        lines.append({"round": round, "name": name, "value": value, "split": split, **more})
+
+    def add_levels(name: str, value: float, split: str = "heldout") -> None:
+        add(name, value, split)
         for level in LEVELS:
-            add("greedy_accuracy", max(0, min(1, greedy + 0.1 * (3 - level))), level=level)
-            add("control_greedy_accuracy", max(0, 0.2 + 0.05 * round - 0.05 * level), level=level)
-        for step in range(0, 200, 5):
-            add("policy_loss", 2.0 / (1 + 0.05 * step) / (1 + round), split="train", step=step)
-        for index, phase in enumerate(("search", "select", "train_policy", "train_ppm", "evaluate")):
-            if round or index > 1:
-                add("phase_seconds", 10.0 + 7 * index + 30 * round * (index == 0), split="train", phase=phase)
+            add(name, min(1, max(0, value + 0.125 * (3 - level))), split, level=level)
+
+    def add_losses(name: str, start: float) -> None:
+        for step in range(10, 201, 10):
+            add(name, start / (1 + 0.03 * step), "train", step=step)
+
+    for round in range(rounds):  # noqa: B007 (add reads it)
+        greedy = 0.125 + 0.1875 * round
+        phases = ["problems", "bootstrap", "evaluate"]
+        add_losses("policy_loss", 2.0 / (1 + round))
         if round:
-            add("search_accuracy", min(1, greedy + 0.2))
-            add("ppm_pair_accuracy", 0.7 + 0.05 * round)
-            add("false_positive_share", 0.04 / round, split="train")
-            add("solved_share", 0.4 + 0.15 * round, split="train")
-            for level in LEVELS:
-                add("search_accuracy", max(0, min(1, greedy + 0.2 + 0.1 * (3 - level))), level=level)
-            for step in range(0, 100, 5):
-                add("ppm_loss", 0.69 / (1 + 0.03 * step * round), split="train", step=step)
+            phases = ["search", "select", "policy", "ppm", "evaluate"]
+            add_losses("ppm_loss", 0.7 / round)
+            add_losses("ppm_pair_accuracy", 0.55)
+            add_levels("solved_share", 0.4 + 0.125 * round, "train")
+            add("false_positive_share", 0.04 / round, "train", checked=100)
+            add("trajectories", 1000 + 300 * round, "train")
+            add("preference_pairs", 4000 + 2000 * round, "train")
+        add_levels("greedy_accuracy", greedy)
+        for index, phase in enumerate(phases):
+            seconds = 10.0 + 7 * index + 30 * round * (phase == "search")
+            add("phase_seconds", seconds, "train", phase=phase, seconds=seconds)
+    if rounds > 1:
+        add_losses("control_loss", 1.0)
+        add_levels("control_greedy_accuracy", 0.225)
+        add_levels("majority_accuracy", greedy + 0.03)
+        add_levels("pass_at_8", greedy + 0.11)
+        add_levels("search_accuracy", greedy + 0.07)
+        add("ppm_pair_accuracy", 0.8125, pairs=500)
+        add("ppm_pair_accuracy", 0.75, pairs=300, kind="step")
+        add("ppm_pair_accuracy", 0.9, pairs=200, kind="trajectory")
+        add("phase_seconds", 33.0, "train", phase="control", seconds=33.0)
+        add("phase_seconds", 44.0, "train", phase="evaluate_search", seconds=44.0)
     return lines
 
 
