@@ -1,4 +1,4 @@
-"""The commands `rstar verify` and `rstar grade`: a stream of JSON lines in, a line of verdicts out for each, in order."""
+"""The commands `rstar verify` and `rstar grade`: JSON lines in, a line of verdicts out for each, in order."""
 
 import collections
 import contextlib
@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
@@ -19,7 +18,7 @@ _AHEAD = 256  # lines read before the first of them must be written; bounds memo
 _SHOWN_CHARACTERS = 80
 
 
-def verify(*, input: str, output: str, limits: Limits = Limits(), workers: int | None = None) -> None:
+def verify(*, input: str, output: str, limits: Limits | None = None, workers: int | None = None) -> None:
     """Runs programs: `{"prefix" (optional), "candidates": [...]}` lines in, `{"outcomes": [...]}` lines out.
 
     input, output: file names, or "-" for the standard streams. The output file appears when it is complete.
@@ -95,22 +94,16 @@ def _writing(name: str) -> Iterator[Callable[[dict], None]]:
         sys.stdout.flush()
         return
     path = pathlib.Path(name)
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{name}: expected its folder to exist")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with open(fd, "w", encoding="utf-8") as file:
+        with open(partial, "w", encoding="utf-8") as file:
             yield lambda record: _write(file, record)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _write(file: TextIO, record: dict) -> None:
     file.write(json.dumps(record) + "\n")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

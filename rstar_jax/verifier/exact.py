@@ -3,9 +3,10 @@
 import re
 from fractions import Fraction
 
+_CHARACTERS = 1000
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
-_NUMBER = re.compile(rf"([+-]?)(?:({_INTEGER})(?:\.(\d*))?|\.(\d+))")
-_FRACTION = re.compile(r"([+-]?)(?:\\[dt]?frac\{([+-]?\d+)\}\{([+-]?\d+)\}|(\d+)/(\d+))")
+_NUMBER = re.compile(rf"([+-]?)(?:({_INTEGER})(?:\.(\d*))?|\.(\d+))", re.ASCII)
+_FRACTION = re.compile(r"([+-]?)(?:\\[dt]?frac\{([+-]?\d+)\}\{([+-]?\d+)\}|(\d+)/(\d+))", re.ASCII)
 # What is only dress: spacing, dollar signs, sizes of brackets.
 _DRESS = re.compile(r"\\[,;:! $]|\\left(?![a-z])|\\right(?![a-z])|\\(?:displaystyle|boldsymbol)(?![a-z])|\s+")
 
@@ -22,6 +23,8 @@ def normalized(text: str) -> str:
 
 def number(text: str) -> Fraction | None:
     """The value of an integer (commas between thousands allowed), decimal or fraction; None for anything else."""
+    if len(text) > _CHARACTERS:
+        return None
     if match := _NUMBER.fullmatch(text):
         sign, whole, decimals, bare = match.groups()
         digits = f"{(whole or '0').replace(',', '')}.{decimals or bare or '0'}"

@@ -81,9 +81,11 @@ class Grader:
         """Ends every process. May be called twice."""
         self._closed = True
         for process in self._processes:
-            process.close()
+            process.kill()
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
+        for process in self._processes:
+            process.drop()
 
     def _ask(self, pair: tuple[str, str]) -> bool | None:
         process = self._idle.get()
@@ -107,37 +109,41 @@ class _GraderProcess:
         self._closed = False
 
     def ask(self, gold: str, answer: str) -> bool | None:
+        """Whether both mean the same; None if that is not known by the deadline, or the process is lost twice."""
         for _ in range(2):
             try:
                 if self._process is None:
                     self._start()
                 return self._within_deadline(gold, answer)
             except ProcessLost as error:
-                self._drop()
+                self.drop()
                 if self._closed:
                     return None
                 _log.warning("grader: lost a process: %s", error)
         return None
 
-    def close(self) -> None:
+    def kill(self) -> None:
+        """Ends the process for good, from any thread."""
         self._closed = True
-        self._drop()
+        if (process := self._process) is not None:
+            process.kill()
 
     def _start(self) -> None:
         process = SandboxProcess("math_grader", {})
         self._process, self._grader = process, process.hello["pid"]
+        if self._closed:
+            raise ProcessLost("the grader is closed")
         if "seccomp" not in process.hello["layers"]:
             _log.warning("grader: no seccomp on this host")
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Ends the process; the next question starts another. Only from the thread that asks."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
+            process.close()
 
     def _within_deadline(self, gold: str, answer: str) -> bool | None:
         process = self._process
-        if process is None:
-            raise ProcessLost("the grader is closed")
         start, cpu_start = time.monotonic(), clocks.cpu_seconds(self._grader)
         process.send({"gold": gold, "answer": answer}, _WALL_SECONDS)
         killed = False

@@ -40,20 +40,25 @@ class SandboxProcess:
         if "LD_LIBRARY_PATH" in os.environ:  # some Pythons cannot start without it
             environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
         folder = str(pathlib.Path(__file__).parent)
-        self._process = subprocess.Popen(
-            [sys.executable, "-s", "-P", "-B", "-c", _START, folder, f"sandbox.{module}", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            env=environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        theirs.close()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-s", "-P", "-c", _START, folder, f"sandbox.{module}", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._socket.close()
+            raise ProcessLost(f"{sys.executable} does not start: {error}") from error
+        finally:
+            theirs.close()
         try:
             self.hello = self.ask(settings, timeout=_START_SECONDS)
         except ProcessLost:
-            self.kill()
+            self.close()
             raise
 
     @property
@@ -97,11 +102,15 @@ class SandboxProcess:
             raise ProcessLost(f"{type(error).__name__}: {error}") from error
 
     def kill(self) -> None:
-        """Ends the process and everything it forked. May be called twice, and from another thread than `ask`."""
+        """Ends the process and everything it forked. From any thread; one that waits in `ask` gets ProcessLost."""
         self._process.kill()
         self._process.wait()
         try:
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in `ask`
+            self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass
+            pass  # not connected any more
+
+    def close(self) -> None:
+        """Kills, and gives the socket back: only from the thread that asks."""
+        self.kill()
         self._socket.close()

@@ -2,8 +2,8 @@
 
     submit -> cache? -> queue -> worker thread <-> cell (a process, see `sandbox.cell`) -> futures
 
-A cell that dies or goes silent is our fault, not the program's: its job is run once more on a new cell, and only then
-given up as UNVERIFIED.
+A cell that dies or goes silent is our fault, not the program's: its candidates are run once more on a new cell, one by
+one, and only what loses that cell too is given up as UNVERIFIED.
 """
 
 import collections
@@ -21,7 +21,6 @@ from rstar_jax.verifier.protocol import Limits, Outcome, Request, Verdict
 
 _log = logging.getLogger(__name__)
 _CANDIDATES_PER_JOB = 8  # of a request without prefix: enough to hide the hand-over, few enough to spread over workers
-_ATTEMPTS = 2
 _SLACK_SECONDS = 20.0
 
 
@@ -32,10 +31,14 @@ class _Job:
     futures: list[Future]
 
 
+class _Closed(Exception):
+    """The verifier was closed while a job was under way."""
+
+
 class Verifier:
     """Runs untrusted candidates, each in a process and an interpreter state of its own.
 
-    limits: what one candidate may use. workers: cells, one core each; as many as there are cores if None.
+    limits: what one candidate may use; `Limits()` if None. workers: cells, one core each; as many as there are cores if None.
     preload: heavy modules (numpy, sympy) that every cell imports before it forks. Imports then cost programs nothing,
         but every fork costs more.
     cache_size: outcomes that are remembered, so that the same candidate after the same prefix runs once.
@@ -45,7 +48,7 @@ class Verifier:
 
     def __init__(
         self,
-        limits: Limits = Limits(),
+        limits: Limits | None = None,
         workers: int | None = None,
         *,
         preload: Sequence[str] = (),
@@ -53,7 +56,7 @@ class Verifier:
     ):
         if workers is not None and workers < 1:
             raise ValueError(f"expected workers >= 1, got {workers}")
-        self.limits = limits
+        self.limits = limits = limits or Limits()
         self.workers = workers or len(os.sched_getaffinity(0))
         self._settings = {"limits": dataclasses.asdict(limits), "preload": list(preload)}
         self._cache: collections.OrderedDict[bytes, Future] = collections.OrderedDict()
@@ -160,52 +163,62 @@ class Verifier:
             closed = self._closed
         if closed:
             self._drop_cell(cell)
-            raise ProcessLost("the verifier is closed")
+            raise _Closed
         return cell
 
     def _drop_cell(self, cell: SandboxProcess) -> None:
-        cell.kill()
+        cell.close()
         with self._lock:
             self._cells.discard(cell)
 
     def _work(self, cell: SandboxProcess | None) -> None:
+        """One worker thread's life. `cell` is None where there is none yet, or it was lost."""
         while (job := self._jobs.get()) is not None:
-            if self._closed:
+            try:
+                cell, outcomes = self._attempt(cell, job.prefix, job.candidates)
+                if outcomes is None:
+                    outcomes = []
+                    for candidate in job.candidates:
+                        cell, again = self._attempt(cell, job.prefix, [candidate])
+                        outcomes += again or [Outcome(verdict=Verdict.UNVERIFIED, error="its cell was lost, twice")]
+            except _Closed:
                 _abandon(job)
+                if cell is not None:
+                    self._drop_cell(cell)
+                    cell = None
                 continue
-            outcomes = None
-            for _ in range(_ATTEMPTS):
-                try:
-                    cell = cell or self._start_cell()
-                    outcomes = self._ask(cell, job)
-                    break
-                except ProcessLost as error:
-                    if cell is not None:
-                        self._drop_cell(cell)
-                    cell, fault = None, str(error)
-                    if self._closed:
-                        break
-                    _log.warning("verifier: lost a cell: %s", fault)
-            if outcomes is None and self._closed:
-                _abandon(job)
-                continue
-            if outcomes is None:
-                outcomes = [Outcome(verdict=Verdict.UNVERIFIED, error=fault)] * len(job.futures)
             for future, outcome in zip(job.futures, outcomes, strict=True):
                 future.set_result(outcome)
         if cell is not None:
             self._drop_cell(cell)
 
-    def _ask(self, cell: SandboxProcess, job: _Job) -> list[Outcome]:
+    def _attempt(
+        self, cell: SandboxProcess | None, prefix: str, candidates: list[str]
+    ) -> tuple[SandboxProcess | None, list[Outcome] | None]:
+        """The cell, if it lives, and the outcomes, unless it was lost. Raises _Closed."""
+        if self._closed:
+            raise _Closed
+        try:
+            cell = cell or self._start_cell()
+            return cell, self._ask(cell, prefix, candidates)
+        except ProcessLost as error:
+            if cell is not None:
+                self._drop_cell(cell)
+            if self._closed:
+                raise _Closed from error
+            _log.warning("verifier: lost a cell: %s", error)
+            return None, None
+
+    def _ask(self, cell: SandboxProcess, prefix: str, candidates: list[str]) -> list[Outcome]:
         limits = self.limits
-        timeout = len(job.candidates) * limits.wall_seconds + limits.prefix_wall_seconds + _SLACK_SECONDS
-        answer = cell.ask({"prefix": job.prefix, "candidates": job.candidates}, timeout)
+        timeout = len(candidates) * limits.wall_seconds + limits.prefix_wall_seconds + _SLACK_SECONDS
+        answer = cell.ask({"prefix": prefix, "candidates": candidates}, timeout)
         try:
             outcomes = [Outcome(**{**fields, "verdict": Verdict(fields["verdict"])}) for fields in answer["outcomes"]]
         except (KeyError, TypeError, ValueError) as error:
             raise ProcessLost(f"expected outcomes, got {answer!r:.200}") from error
-        if len(outcomes) != len(job.candidates):
-            raise ProcessLost(f"expected {len(job.candidates)} outcomes, got {len(outcomes)}")
+        if len(outcomes) != len(candidates):
+            raise ProcessLost(f"expected {len(candidates)} outcomes, got {len(outcomes)}")
         return outcomes
 
 

@@ -33,6 +33,10 @@ _PRELOADED = (
     "bisect", "cmath", "collections", "copy", "decimal", "fractions", "functools", "heapq", "itertools", "math",
     "operator", "random", "re", "statistics", "string", "typing",
 )  # fmt: skip
+# Run before anything is forked. Python rewrites bytecode as it warms up, and fills caches; what is settled here is not
+# written again, page by page, in every fork.
+_WARM_UP = "def f(n):\n    return n + 1\nx = [f(i) for i in range(5)]\nprint(sum(x), f'{x}')\nimport math\n1 / 0"
+_WARM_UP_RUNS = 32
 _PAGE_BYTES = 4096
 _RESERVE_BYTES = 4 << 20
 _GO, _UP, _OUTPUT, _PREFIX_FDS_END = 20, 21, 22, 23  # the descriptors of a prefix process; below the limit on them
@@ -71,6 +75,7 @@ class Cell:
         for name in (*_PRELOADED, *settings["preload"]):
             importlib.import_module(name)
         os.register_at_fork = register
+        sys.dont_write_bytecode = True  # up to here the libraries are ours, and compiling them every time is slow
         self._null = os.open(os.devnull, os.O_RDWR)
         self._children = _open_children()
         self._output = os.memfd_create("output")
@@ -94,6 +99,8 @@ class Cell:
         sys.stderr = sys.__stderr__ = _writer(2)
         main = types.ModuleType("__main__")
         namespace = main.__dict__
+        for _ in range(_WARM_UP_RUNS):
+            programs.report(self._page, bytes(programs.SECRET_BYTES), *programs.execute(_WARM_UP, namespace, []))
         namespace.clear()
         namespace["__name__"] = "__main__"
         sys.modules["__main__"] = main

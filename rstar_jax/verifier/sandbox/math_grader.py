@@ -11,6 +11,7 @@ import logging
 import os
 import resource
 import socket
+import sys
 
 from . import forks, frames, isolation, syscalls
 
@@ -23,6 +24,7 @@ def main(fd: int) -> None:
     os.close(fd)
     frames.receive(host)
     _warm_up()
+    sys.dont_write_bytecode = True
     layers = isolation.confine(memory_bytes=_MEMORY_BYTES, file_bytes=1 << 16, own_pids=False)
     own_filter = None
     if "seccomp" in layers:
