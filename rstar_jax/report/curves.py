@@ -71,7 +71,7 @@ def draw_accuracy(metrics: Metrics, theme: Theme) -> Figure | None:
     if not _accuracy_lines(axes, metrics, theme):
         return None
     _style(axes, theme)
-    _share_axis(axes)
+    _share_axis(axes, metrics)
     axes.set_xlabel("round (0 = bootstrap)")
     _legend(figure, axes, theme)
     return figure
@@ -96,7 +96,7 @@ def draw_levels(metrics: Metrics, theme: Theme) -> Figure | None:
     for panel, level in zip(panels.flat, levels, strict=False):
         _accuracy_lines(panel, metrics, theme, level)
         _style(panel, theme)
-        _share_axis(panel)
+        _share_axis(panel, metrics)
         panel.set_title(f"level {level}", loc="left", color=theme.ink, fontsize=9)
         if len(panel.get_lines()) > len(fullest.get_lines()):
             fullest = panel
@@ -219,7 +219,9 @@ def _loss_lines(axes: Axes, metrics: Metrics, theme: Theme, name: str, last_roun
         axes.plot(*zip(*sorted(series[key]), strict=True), color=color, linewidth=1.6, label=label, linestyle=style)
 
 
-def _share_axis(axes: Axes) -> None:
+def _share_axis(axes: Axes, metrics: Metrics) -> None:
+    first, last = metrics.rounds()[0], metrics.rounds()[-1]
+    axes.set_xlim(first - 0.15, max(last, first + 1) + 0.15)
     axes.set_ylim(-0.03, 1.03)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

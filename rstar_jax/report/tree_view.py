@@ -19,7 +19,8 @@ _TEXT_CHARACTERS = 4000
 class NodeView:
     """What the page shows of a node.
 
-    title: its step in one line. right: whether its answer is; None for what is no answer or was not graded.
+    title: its step in one line. code: the step, "" if that line or the answer says all of it.
+    right: whether its answer is; None for what is no answer or was not graded.
     right_below, wrong_below, failed_below: how many such leaves stand under it.
     chosen: whether it is on the chosen path.
     """
@@ -87,21 +88,23 @@ def view(tree: Tree) -> TreeView:
     )
 
 
-def _uninstructive(tree: Tree) -> tuple[int, bool, float, str]:
-    right, wrong = bool((tree.correct == 1).any()), bool((tree.correct == 0).any())
+def _uninstructive(tree: Tree) -> tuple[int, int, bool, float, str]:
+    right, wrong = int((tree.correct == 1).sum()), int((tree.correct == 0).sum())
     missing = 0 if right and wrong else 1 if right else 2 if wrong else 3
+    few = (right < 2) + (wrong < 2)  # a single right answer may be luck
     shallow = int(tree.depth.max()) < 3
-    return missing, shallow, abs(math.log(tree.size / _GOOD_SIZE)), tree.problem.id
+    return missing, few, shallow, abs(math.log(tree.size / _GOOD_SIZE)), tree.problem.id
 
 
 def _node_view(tree: Tree, node: int, on_path: frozenset[int], children: tuple[NodeView, ...]) -> NodeView:
     kind = Kind(tree.kind[node])
     correct = tree.correct.item(node) if kind == Kind.ANSWER else -1
     code = "" if kind == Kind.ROOT else _code(tree.text[node])
+    said = f"\\boxed{{{tree.answer[node]}}}" if kind == Kind.ANSWER else _title(code)
     return NodeView(
         kind=kind.name.lower(),
         title=_title(code),
-        code=_clipped(code),
+        code="" if code.strip() == said else _clipped(code),
         output=_clipped(tree.output[node]),
         error=_clipped(tree.error[node]),
         verdict=str(tree.verdict[node]),

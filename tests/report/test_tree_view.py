@@ -61,8 +61,16 @@ def test_trees_without_answers_have_no_chosen_path(length):
 
 def test_code_shows_without_markers_and_long_text_is_clipped():
     tree = chain(0)
-    text = "<code>\nprint('a' * 9999)\n<end_of_code>\n<output>aaa<end_of_output>"
+    text = "<code>\n# All of it\nprint('a' * 9999)\n<end_of_code>\n<output>aaa<end_of_output>"
     tree.add(ROOT_INDEX, Node(text=text, tokens=(), kind=Kind.CODE, output="a" * 9999, verdict="ok"))
     (node,) = tree_view.view(tree).root.children
-    assert node.code == "print('a' * 9999)"
+    assert node.title == "All of it"
+    assert node.code == "# All of it\nprint('a' * 9999)"
     assert node.output.startswith("a" * 4000) and node.output.endswith("… 5,999 more characters")
+
+
+def test_code_that_its_line_says_in_full_is_not_said_twice():
+    codes = {node.answer or node.title: node.code for node in nodes(tree_view.view(run_folder.tree()).root)}
+    assert codes["print(apples + 2)"] == codes["7"] == codes["5"] == ""
+    assert codes["7.0"] == "So \\boxed{7.0}"
+    assert codes["Step 1: the apples she has"].endswith("apples = 3")
