@@ -38,7 +38,8 @@ class _Closed(Exception):
 class Verifier:
     """Runs untrusted candidates, each in a process and an interpreter state of its own.
 
-    limits: what one candidate may use; `Limits()` if None. workers: cells, one core each; as many as there are cores if None.
+    limits: what one candidate may use; `Limits()` if None.
+    workers: cells, one core each; as many as there are cores if None.
     preload: heavy modules (numpy, sympy) that every cell imports before it forks. Imports then cost programs nothing,
         but every fork costs more.
     cache_size: outcomes that are remembered, so that the same candidate after the same prefix runs once.

@@ -14,7 +14,7 @@ VANDALS = (
     "import math, random\nmath.gcd = None\nrandom.random = None\nleaked = 1",
     "import os\nos.closerange(0, 1000)",
     "import sys\nf = sys._getframe()\nwhile f:\n    f.f_globals.clear()\n    f = f.f_back",
-    "import gc, signal\ngc.disable()\nfor s in range(1, 32):\n    if s not in (9, 19): signal.signal(s, signal.SIG_IGN)",
+    "import gc, signal\ngc.disable()\nfor s in range(1, 16):\n    if s != 9: signal.signal(s, signal.SIG_IGN)",
 )
 
 
@@ -108,6 +108,10 @@ def test_no_file_outside_the_libraries(verifier, tmp_path):
 
 
 def test_the_library_can_be_imported(verifier):
-    programs = ("import math, statistics\nprint(statistics.mean([1, 3]))", "import sqlite3, csv, email\nprint(1)")
+    programs = (
+        "import numpy\nprint(numpy.linalg.inv(numpy.eye(1)))",
+        "import math, statistics\nprint(statistics.mean([1, 3]))",
+        "import csv, email, json\nprint(1)",
+    )
     [outcomes] = verifier.run([Request(prefix="", candidates=programs)])
-    assert [outcome.output for outcome in outcomes] == ["2\n", "1\n"]
+    assert [outcome.output for outcome in outcomes] == ["[[1.]]\n", "2\n", "1\n"]

@@ -105,6 +105,8 @@ class Cell:
         namespace["__name__"] = "__main__"
         sys.modules["__main__"] = main
         os.environ.clear()
+        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+            os.putenv(name, "1")  # unseen by programs; a numpy that may start no thread ends the process otherwise
         sys.argv[:] = [""]
         # One seed for all: two forks of this process draw the same numbers, so equal programs give equal bytes.
         sys.modules["random"].seed(0)
