@@ -67,7 +67,13 @@ class PolicySampler:
     ):
         self.config = config
         self.tokens_sampled = 0
-        self._model, self._parameters, self._tokenizer, self._mesh, self._seed = model, parameters, tokenizer, mesh, seed
+        self._model, self._parameters, self._tokenizer, self._mesh, self._seed = (
+            model,
+            parameters,
+            tokenizer,
+            mesh,
+            seed,
+        )
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of `text`."""
@@ -103,9 +109,7 @@ class PolicySampler:
             )
             samples = jax.device_get(samples)
         self.tokens_sampled += int(samples.length[: len(prefixes)].sum())
-        return [
-            [self._step(samples, i, j, stop_names) for j in range(n)] for i in range(len(prefixes))
-        ]
+        return [[self._step(samples, i, j, stop_names) for j in range(n)] for i in range(len(prefixes))]
 
     def _step(self, samples: programs.Samples, i: int, j: int, stop_names: dict[int, str]) -> Step:
         ids = tuple(int(t) for t in samples.tokens[i, j, : samples.length[i, j]])

@@ -85,9 +85,9 @@ def expand(
 
         def attend(query, key, value, cache):
             (prefix_key, prefix_value), (suffix_key, suffix_value) = cache
-            by_prefix = query.reshape(m, n, *query.shape[2:])
+            by_prefix = query.reshape(m, n, *query.shape[1:])[:, :, :, 0].swapaxes(1, 2)  # [M, K, N, G, H]
             shared = attention.part(by_prefix, prefix_key, prefix_value, prefix_mask)
-            shared = jax.tree.map(lambda x: x.reshape(m * n, 1, *x.shape[2:]), shared)
+            shared = jax.tree.map(lambda x: x.swapaxes(1, 2).reshape(m * n, x.shape[1], 1, *x.shape[3:]), shared)
             own = attention.part(query, suffix_key, suffix_value, suffix_mask)
             now = attention.part(query, key, value, now_mask)
             return attention.normalise(attention.merge(attention.merge(shared, own), now))

@@ -2,6 +2,7 @@
 
 from rstar_jax.evaluation.accuracy import by_level, grade_answers, greedy_accuracy, sampled_accuracy, search_answers
 from rstar_jax.evaluation.config import EvaluationConfig
+from rstar_jax.evaluation.pairs import pair_accuracy
 from rstar_jax.evaluation.programs import false_positive_share
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "false_positive_share",
     "grade_answers",
     "greedy_accuracy",
+    "pair_accuracy",
     "sampled_accuracy",
     "search_answers",
 ]

@@ -90,7 +90,6 @@ def grade_answers(golds: Sequence[str], answers: Sequence[str | None], grader: G
     return right
 
 
-
 def by_level(problems: Sequence[Problem], values: Sequence[float], frontier: Sequence[int]) -> dict[int | None, float]:
     """Means by level; under None the mean over the frontier's levels (over all problems, if none has a level)."""
     groups: dict[int, list[float]] = {}

@@ -50,5 +50,3 @@ def false_positive_share(trees: Sequence[Tree], verifier: Verifier, *, trajector
         same = all(a.ok and b.ok and a.output == b.output for a, b in zip(ours, reference, strict=True))
         wrong += not same
     return wrong / len(checked), len(checked)
-
-

@@ -16,20 +16,26 @@ MASKED = -1e30  # finite, so that a row with no key gives zeros and not NaN
 class Part(NamedTuple):
     """Unnormalised attention over one segment of keys, in fp32."""
 
-    output: jax.Array  # [B, T, K, G, H], sum of exp(score - peak) * value
-    peak: jax.Array  # [B, T, K, G], the largest score
-    total: jax.Array  # [B, T, K, G], sum of exp(score - peak)
+    output: jax.Array  # [B, K, T, G, H], sum of exp(score - peak) * value
+    peak: jax.Array  # [B, K, T, G], the largest score
+    total: jax.Array  # [B, K, T, G], sum of exp(score - peak)
 
 
 def part(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) -> Part:
-    """Attention of `query` [B, T, K, G, H] over one segment `key`, `value` [B, K, S, H] with `mask` [B, T, S]."""
-    scores = jnp.einsum("btkgh,bksh->btkgs", query, key, preferred_element_type=jnp.float32)
-    scores = scores * query.shape[-1] ** -0.5
-    scores = jnp.where(mask[:, :, None, None, :], scores, MASKED)
-    peak = jnp.max(scores, axis=-1)
-    weights = jnp.where(mask[:, :, None, None, :], jnp.exp(scores - peak[..., None]), 0.0)
-    output = jnp.einsum("btkgs,bksh->btkgh", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
-    return Part(output, peak, jnp.sum(weights, axis=-1))
+    """Attention of `query` [B, K, T, G, H] over one segment `key`, `value` [B, K, S, H] with `mask` [B, T, S].
+
+    Heads stand before time so that both products are plain batched matrix products: other orders cost a transposition
+    of the scores, which is most of the time of a decode step on CPU.
+    """
+    batch, kv_heads, length, group, head = query.shape
+    rows = query.reshape(batch, kv_heads, length * group, head)
+    scores = jnp.einsum("bkrh,bksh->bkrs", rows, key, preferred_element_type=jnp.float32) * head**-0.5
+    mask = jnp.repeat(mask, group, axis=1)[:, None]
+    peak = jnp.max(scores, axis=-1, where=mask, initial=MASKED)
+    weights = jnp.where(mask, jnp.exp(scores - peak[..., None]), 0.0)
+    output = jnp.einsum("bkrs,bksh->bkrh", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
+    shape = (batch, kv_heads, length, group)
+    return Part(output.reshape(*shape, head), peak.reshape(shape), jnp.sum(weights, axis=-1).reshape(shape))
 
 
 def merge(a: Part, b: Part) -> Part:
@@ -42,7 +48,7 @@ def merge(a: Part, b: Part) -> Part:
 
 
 def normalise(p: Part) -> jax.Array:
-    """[B, T, K, G, H]: the softmax-weighted mean of values; zeros where nothing was attended to."""
+    """[B, K, T, G, H]: the softmax-weighted mean of values; zeros where nothing was attended to."""
     return p.output / jnp.maximum(p.total, 1e-30)[..., None]
 
 

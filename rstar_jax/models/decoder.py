@@ -78,9 +78,9 @@ class Layer(nnx.Module):
         value = jnp.einsum("btd,dkh->btkh", h, self.value[...].astype(dtype)) + self.value_bias[...].astype(dtype)
         query = rotate(query, positions, c.rope_theta)
         key = rotate(key, positions, c.rope_theta)
-        query = query.reshape(*query.shape[:2], c.kv_heads, c.heads // c.kv_heads, c.head)
+        query = query.reshape(*query.shape[:2], c.kv_heads, c.heads // c.kv_heads, c.head).swapaxes(1, 2)
         key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-        o = attend(query, key, value, cache).astype(dtype).reshape(*x.shape[:2], c.heads, c.head)
+        o = attend(query, key, value, cache).astype(dtype).swapaxes(1, 2).reshape(*x.shape[:2], c.heads, c.head)
         x = x + jnp.einsum("btnh,nhd->btd", o, self.out[...].astype(dtype))
         x = constrain(x, "batch", "length", "activation")
         h = self.mlp_norm(x)
@@ -96,7 +96,7 @@ class Decoder(nnx.Module):
         self.config = config
         self.embedding = _normal(rngs, (config.vocabulary_size, config.embed), 0.02, ("vocab", "embed"))
         make = nnx.vmap(lambda r: Layer(config, rngs=r), in_axes=0, out_axes=0)
-        self.layers = make(rngs.fork(split=config.layers))
+        self.layers = make(rngs.split(config.layers))
         self.norm = RMSNorm(config)
 
     def __call__(

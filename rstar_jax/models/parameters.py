@@ -69,4 +69,3 @@ def preference_from_policy(config: DecoderConfig, policy: Parameters, mesh: Mesh
 def count(parameters: Parameters) -> int:
     """How many numbers the parameters hold."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(parameters))
-

@@ -4,6 +4,8 @@
 `write`, since its rows come from a search and not from a download.
 """
 
+import contextlib
+import io
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -65,14 +67,17 @@ class ProceduralMath(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, problems: Iterable[Problem], split: str):
         for problem in problems:
             example = procedural.worked_example(problem) if split == "bootstrap" else ""
-            yield problem.id, {
-                "id": problem.id,
-                "question": problem.question,
-                "answer": problem.answer,
-                "level": problem.level,
-                "family": problem.family,
-                "worked_example": example,
-            }
+            yield (
+                problem.id,
+                {
+                    "id": problem.id,
+                    "question": problem.question,
+                    "answer": problem.answer,
+                    "level": problem.level,
+                    "family": problem.family,
+                    "worked_example": example,
+                },
+            )
 
 
 class _Rows(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -100,7 +105,8 @@ class _Rows(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 def _prepare(builder: tfds.core.GeneratorBasedBuilder) -> None:
     tfds.disable_progress_bar()
-    builder.download_and_prepare(file_format="array_record")
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself on standard output
+        builder.download_and_prepare(file_format="array_record")
 
 
 def write(folder: epath.PathLike, rows: Mapping[str, Sequence[dict]], features: dict) -> None:

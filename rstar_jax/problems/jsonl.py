@@ -1,6 +1,7 @@
-"""Problems from a user's JSONL file: one object a line with `question` and `answer`."""
+"""JSONL files of a user: problems, and rows to train on."""
 
 import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from etils import epath
@@ -13,31 +14,49 @@ def read_problems(path: epath.PathLike) -> list[Problem]:
 
     Raises FileNotFoundError, or ValueError naming the line and what was expected there.
     """
-    file = epath.Path(path)
-    if not file.exists():
-        raise FileNotFoundError(f"{file}: no such problem file")
     problems = []
     ids: set[str] = set()
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
-        if not line.strip():
-            continue
-        problem = _problem(f"{file}, line {number}", line, number)
+    for number, where, row in _lines(path):
+        if not isinstance(row, dict) or not isinstance(row.get("question"), str) or "answer" not in row:
+            raise ValueError(f'{where}: expected an object with "question" (text) and "answer"')
+        problem = _problem(row, number)
         if problem.id in ids:
-            raise ValueError(f"{file}, line {number}: id {problem.id!r} occurs twice")
+            raise ValueError(f"{where}: id {problem.id!r} occurs twice")
         ids.add(problem.id)
         problems.append(problem)
-    if not problems:
-        raise ValueError(f'{file}: no problems in it, expected lines of {{"question": ..., "answer": ...}}')
     return problems
 
 
-def _problem(where: str, line: str, number: int) -> Problem:
-    try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON ({error.msg}, column {error.colno})") from None
-    if not isinstance(row, dict) or not isinstance(row.get("question"), str) or "answer" not in row:
-        raise ValueError(f'{where}: expected an object with "question" (text) and "answer", got {line[:80]}')
+def read_rows(path: epath.PathLike, fields: Sequence[str]) -> list[dict[str, Any]]:
+    """Reads objects that have text under each of `fields`. Raises as `read_problems` does."""
+    rows = []
+    for _, where, row in _lines(path):
+        if not isinstance(row, dict) or not all(isinstance(row.get(field), str) for field in fields):
+            raise ValueError(f"{where}: expected an object with the texts {', '.join(fields)}")
+        rows.append(row)
+    return rows
+
+
+def _lines(path: epath.PathLike) -> Iterator[tuple[int, str, Any]]:
+    """(line number, "FILE, line N", what the line holds) of every line that is not blank; at least one."""
+    file = epath.Path(path)
+    if not file.exists():
+        raise FileNotFoundError(f"{file}: no such file")
+    empty = True
+    for number, line in enumerate(file.read_text().splitlines(), start=1):
+        if not line.strip():
+            continue
+        empty = False
+        where = f"{file}, line {number}"
+        try:
+            yield number, where, json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: not JSON ({error.msg}, column {error.colno})") from None
+    if empty:
+        raise ValueError(f"{file}: empty, expected one JSON object a line")
+
+
+def _problem(row: dict[str, Any], number: int) -> Problem:
     level = row.get("level")
     return Problem(
         id=str(row.get("id", row.get("index", number))),

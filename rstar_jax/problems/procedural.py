@@ -6,17 +6,18 @@ them is what the 236B model does in round 1 of the paper (section 3.3); here a f
 """
 
 import ast
-import contextlib
 import dataclasses
 import hashlib
-import io
+import importlib.util
 import re
 import string
+import sys
+import types
 import warnings
 from collections.abc import Callable, Iterator
 
 from rstar_jax.problems.problem import Problem
-from rstar_jax.trajectory import markers
+from rstar_jax.trajectory import markers, steps
 
 LEVELS = (1, 2, 3, 4)
 
@@ -106,6 +107,7 @@ def _animals(question: str) -> list[tuple[int, str]]:
 
 
 def _legs(name: str) -> int:
+    _reasoning_gym()
     from reasoning_gym.arithmetic.leg_counting import ANIMALS
 
     return ANIMALS[name] if name in ANIMALS else ANIMALS[name.removesuffix("s")]
@@ -132,7 +134,14 @@ FAMILIES = {
     "basic_arithmetic": Family(
         dataset="basic_arithmetic",
         levels=tuple(
-            dict(min_terms=low, max_terms=high, min_digits=1, max_digits=2, operators=["+", "-", "*"], allow_negation=False)
+            dict(
+                min_terms=low,
+                max_terms=high,
+                min_digits=1,
+                max_digits=2,
+                operators=["+", "-", "*"],
+                allow_negation=False,
+            )
             for low, high in ((2, 3), (4, 4), (5, 5), (6, 6))
         ),
         operations=lambda question: _expression_operations(_calculate_expression(question)),
@@ -150,6 +159,16 @@ FAMILIES = {
 }
 
 
+def _reasoning_gym() -> types.ModuleType:
+    """Imports reasoning-gym, whose own dependencies warn, or are missing where there is no C compiler."""
+    if importlib.util.find_spec("pycosat") is None:
+        sys.modules.setdefault("pycosat", types.ModuleType("pycosat"))  # serves one puzzle that is none of ours
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import reasoning_gym
+    return reasoning_gym
+
+
 def generate(
     family: str, level: int, count: int, *, split: str, seed: int, avoid: set[str] | None = None
 ) -> Iterator[Problem]:
@@ -157,10 +176,7 @@ def generate(
 
     The generator's seed is hashed from all arguments: neighbouring seeds of reasoning-gym give overlapping problems.
     """
-    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # reasoning-gym's own dependencies warn on import
-        import reasoning_gym
-
+    reasoning_gym = _reasoning_gym()
     kind = FAMILIES[family]
     key = hashlib.sha256(f"{split}/{family}/{level}/{seed}".encode()).digest()
     source = reasoning_gym.create_dataset(
@@ -198,8 +214,6 @@ def worked_program(problem: Problem) -> list[str]:
 
 def worked_example(problem: Problem) -> str:
     """A whole trajectory, from `<code>` to `<end_of_answer>`, as the bootstrap learns it."""
-    from rstar_jax.trajectory import steps
-
     *lines, last = worked_program(problem)
     code = f"\n{markers.END_OF_STEP}\n".join(lines)
     text = f"{markers.CODE}\n{code}\n{markers.END_OF_STEP}\n{last}\n{markers.END_OF_CODE}"

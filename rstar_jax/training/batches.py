@@ -38,7 +38,9 @@ def policy_example(tokenizer: Tokenizer, question: str, response: str) -> Policy
     answer = np.array(tokenizer.encode(response) + (tokenizer.ids[markers.END_OF_TEXT],), np.int32)
     opened = np.cumsum(answer == tokenizer.ids[markers.OUTPUT])
     closed = np.cumsum(answer == tokenizer.ids[markers.END_OF_OUTPUT])
-    inside = (opened > closed) | (answer == tokenizer.ids[markers.OUTPUT]) | (answer == tokenizer.ids[markers.END_OF_OUTPUT])
+    inside = (
+        (opened > closed) | (answer == tokenizer.ids[markers.OUTPUT]) | (answer == tokenizer.ids[markers.END_OF_OUTPUT])
+    )
     # The newline between `<end_of_code>` and `<output>` is the environment's as well.
     inside[:-1] |= answer[1:] == tokenizer.ids[markers.OUTPUT]
     return PolicyExample(
@@ -46,7 +48,9 @@ def policy_example(tokenizer: Tokenizer, question: str, response: str) -> Policy
     )
 
 
-def preference_example(tokenizer: Tokenizer, prefix: str, chosen: str, rejected: str, weight: float) -> PreferenceExample:
+def preference_example(
+    tokenizer: Tokenizer, prefix: str, chosen: str, rejected: str, weight: float
+) -> PreferenceExample:
     """`prefix` is prompt and shared path; `chosen` and `rejected` are what follows it."""
     shared = tokenizer.encode(prefix)
     return PreferenceExample(

@@ -11,7 +11,9 @@ from rstar_jax.models.parameters import Parameters, bind
 Metrics = dict[str, jax.Array]
 
 
-def policy_loss(config: DecoderConfig, parameters: Parameters, batch: dict[str, jax.Array]) -> tuple[jax.Array, Metrics]:
+def policy_loss(
+    config: DecoderConfig, parameters: Parameters, batch: dict[str, jax.Array]
+) -> tuple[jax.Array, Metrics]:
     """Mean cross-entropy of the response tokens (section 3.3: prompt and tool output are not learned).
 
     batch: tokens int[B, T]; learn bool[B, T], whether the token at this position is a target; valid bool[B, T].

@@ -6,8 +6,7 @@ from rstar_jax.trajectory import markers
 def prompt(question: str) -> str:
     """The zero-shot prompt of policy and PPM. The same bytes in training and in search (the released code differs)."""
     return (
-        f"{markers.USER}:\n{question}\n{markers.ASSISTANT}: "
-        "Let's think step by step and solve the problem with code."
+        f"{markers.USER}:\n{question}\n{markers.ASSISTANT}: Let's think step by step and solve the problem with code."
     )
 
 

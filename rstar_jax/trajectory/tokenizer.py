@@ -21,7 +21,9 @@ class Tokenizer:
         self._backend = backend
         missing = [marker for marker in markers.SPECIAL_TOKENS if backend.token_to_id(marker) is None]
         if missing:
-            raise ValueError(f"the tokenizer has no token for {', '.join(missing)}: expected every marker to be one token")
+            raise ValueError(
+                f"the tokenizer has no token for {', '.join(missing)}: expected every marker to be one token"
+            )
         self.ids = {marker: backend.token_to_id(marker) for marker in markers.SPECIAL_TOKENS}
 
     @classmethod

@@ -1,0 +1,191 @@
+"""The modes of the command line that need models, each on the models of a run and on files of the run or of a user."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+from rich.table import Table
+
+from rstar_jax import configuration, evaluation
+from rstar_jax.evolution import data as training_data
+from rstar_jax.evolution import progress
+from rstar_jax.evolution.config import EvolutionConfig
+from rstar_jax.evolution.evolve import evolve as run_evolution
+from rstar_jax.evolution.run_folder import RunFolder, publish
+from rstar_jax.evolution.world import World, open_world, policy_loss, preference_loss
+from rstar_jax.models import Decoder, PreferenceModel, parameters
+from rstar_jax.problems import Problem, datasets, jsonl
+from rstar_jax.report import report as write_report
+from rstar_jax.search import write_shard
+from rstar_jax.training import checkpoints, trainer
+from rstar_jax.trajectory.tokenizer import Tokenizer
+
+
+def evolve(*, config: EvolutionConfig, run_dir: str) -> None:
+    """All rounds; prints the path of the report as its last line."""
+    RunFolder(run_dir).check_configuration(configuration.operative(config))
+    print(run_evolution(config, run_dir))
+
+
+def report(*, run_dir: str) -> None:
+    """The pages of a run folder; prints their path."""
+    print(write_report(run_dir))
+
+
+def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, output: str, round: int | None) -> None:
+    """Test-time search: writes the trees and `answers.jsonl` ({"id", "question", "answer"} a line) into `output`."""
+    asked = _problems(run_dir, problems)
+    with _world(config, run_dir) as world:
+        number = _round(run_dir, round, "ppm")
+        with progress.bar(f"search with round {number}", len(asked), "trees") as advance_to:
+            trees, answers = evaluation.search_answers(
+                asked,
+                config=config.evaluation.search,
+                sampler=world.sampler(_policy(world, run_dir, number)),
+                scorer=world.scorer(_ppm(world, run_dir, number)),
+                verifier=world.verifier,
+                seed=config.seed,
+                on_progress=lambda stats: advance_to(stats.finished_trees, f"{stats.expansions} expansions"),
+            )
+    folder = epath.Path(output)
+    write_shard(folder / "trees", 0, 1, trees)
+    lines = [
+        json.dumps({"id": problem.id, "question": problem.question, "answer": answer})
+        for problem, answer in zip(asked, answers, strict=True)
+    ]
+    publish(folder / "answers.jsonl", "".join(line + "\n" for line in lines))
+    print(folder / "answers.jsonl")
+
+
+def evaluate(
+    *, config: EvolutionConfig, run_dir: str, problems: str | None, output: str | None, round: int | None
+) -> None:
+    """Greedy, majority, search and pass@k on problems with answers: a table, and JSON lines if `output` is given."""
+    asked = _problems(run_dir, problems)
+    settings = config.evaluation
+    with _world(config, run_dir) as world:
+        number = _round(run_dir, round, "policy")
+        policy = _policy(world, run_dir, number)
+        common = dict(verifier=world.verifier, grader=world.grader, max_prefix_tokens=config.decoding.max_prefix_tokens)
+        values = {}
+        values["greedy_accuracy"] = evaluation.greedy_accuracy(
+            asked, sampler=world.sampler(policy, greedy=True), **common
+        )
+        values["majority_accuracy"], values[f"pass_at_{settings.samples}"] = evaluation.sampled_accuracy(
+            asked, settings.samples, sampler=world.sampler(policy), seed=config.seed, **common
+        )
+        if _path(run_dir, number, "ppm").exists():
+            _, answers = evaluation.search_answers(
+                asked,
+                config=settings.search,
+                sampler=world.sampler(policy),
+                scorer=world.scorer(_ppm(world, run_dir, number)),
+                verifier=world.verifier,
+                seed=config.seed,
+            )
+            golds = [problem.answer for problem in asked]
+            values["search_accuracy"] = evaluation.grade_answers(golds, answers, world.grader)
+    rows = []
+    for name, own in values.items():
+        for level, mean in evaluation.by_level(asked, own, settings.frontier_levels).items():
+            row: dict[str, Any] = {"round": number, "name": name, "value": mean, "split": problems or "heldout"}
+            rows.append(row if level is None else {**row, "level": level})
+    _print_table(rows, len(asked))
+    if output is not None:
+        publish(epath.Path(output), "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def train_policy(*, config: EvolutionConfig, run_dir: str, data: str | None, output: str, round: int | None) -> None:
+    """Trains the bootstrap's policy on {"question", "response"} rows; writes the model to `output`."""
+    settings = config.rounds[-1].policy
+    with _world(config, run_dir) as world:
+        rows = _rows(run_dir, data, round, "policy_data", ("question", "response"))
+        examples = training_data.policy_examples(rows, world.tokenizer, settings)
+        batch_at = training_data.policy_batches([examples], [1.0], settings)
+        start = _policy(world, run_dir, 0)
+        _train(world, policy_loss(world.model), start, batch_at, settings, output, "policy")
+
+
+def train_ppm(*, config: EvolutionConfig, run_dir: str, data: str | None, output: str, round: int | None) -> None:
+    """Trains a PPM from a round's policy on {"question", "prefix", "chosen", "rejected"} rows; writes it to `output`."""
+    settings = config.rounds[-1].ppm
+    with _world(config, run_dir) as world:
+        rows = _rows(run_dir, data, round, "preference_data", ("question", "prefix", "chosen", "rejected"))
+        rows = [{"weight": 1.0, **row} for row in rows]
+        examples = training_data.preference_examples(rows, world.tokenizer, settings)
+        policy = _policy(world, run_dir, _round(run_dir, round, "policy"))
+        start = parameters.preference_from_policy(world.model, policy, world.mesh)
+        batch_at = training_data.preference_batches(examples, settings)
+        _train(world, preference_loss(world.model), start, batch_at, settings, output, "ppm")
+
+
+@contextlib.contextmanager
+def _world(config: EvolutionConfig, run_dir: str) -> Iterator[World]:
+    with open_world(
+        model=config.model,
+        tokenizer=Tokenizer.load(epath.Path(run_dir) / "tokenizer"),
+        mesh=config.mesh,
+        decoding=config.decoding,
+        limits=config.limits,
+        workers=config.verifier_workers,
+        seed=config.seed,
+    ) as world:
+        yield world
+
+
+def _path(run_dir: str, number: int, model: str) -> epath.Path:
+    return epath.Path(run_dir) / f"round_{number}" / model
+
+
+def _round(run_dir: str, asked: int | None, model: str) -> int:
+    """The round that was asked for, or the last that has such a model."""
+    if asked is not None:
+        return asked
+    there = [int(path.parent.name.removeprefix("round_")) for path in epath.Path(run_dir).glob(f"round_*/{model}")]
+    if not there:
+        raise FileNotFoundError(f"--run_dir={run_dir}: no round there has a {model}; run `rstar evolve` first")
+    return max(there)
+
+
+def _policy(world: World, run_dir: str, number: int) -> parameters.Parameters:
+    return checkpoints.load(_path(run_dir, number, "policy"), Decoder, world.model, world.mesh)
+
+
+def _ppm(world: World, run_dir: str, number: int) -> parameters.Parameters:
+    return checkpoints.load(_path(run_dir, number, "ppm"), PreferenceModel, world.model, world.mesh)
+
+
+def _problems(run_dir: str, file: str | None) -> list[Problem]:
+    if file is not None:
+        return jsonl.read_problems(file)
+    return datasets.read_problems(epath.Path(run_dir) / "problems", "heldout")
+
+
+def _rows(run_dir: str, file: str | None, number: int | None, kind: str, fields: tuple[str, ...]) -> list[dict]:
+    """Training rows from a JSONL file, a data set folder, or a round of the run."""
+    if file is None:
+        return training_data.read_rows(_path(run_dir, _round(run_dir, number, kind), kind))
+    if epath.Path(file).is_dir():
+        return training_data.read_rows(file)
+    return jsonl.read_rows(file, fields)
+
+
+def _train(world, loss, start, batch_at, settings, output: str, name: str) -> None:
+    with progress.bar(f"train {name}", settings.steps, "steps") as advance_to:
+
+        def on_step(step: int, values: dict[str, float]) -> None:
+            advance_to(step + 1, "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
+
+        checkpoints.save(output, trainer.train(loss, start, batch_at, settings, world.mesh, on_step=on_step))
+    print(output)
+
+
+def _print_table(rows: list[dict[str, Any]], count: int) -> None:
+    levels = sorted({row["level"] for row in rows if "level" in row})
+    table = Table("", "all", *(f"level {level}" for level in levels), title=f"{count} problems")
+    for name in dict.fromkeys(row["name"] for row in rows):
+        own = {row.get("level"): row["value"] for row in rows if row["name"] == name}
+        table.add_row(name, *(f"{own[level]:.3f}" if level in own else "" for level in (None, *levels)))
+    progress.output.print(table)

@@ -1,0 +1,98 @@
+"""From trees to training data, and from training data to batches."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from rstar_jax.problems import datasets
+from rstar_jax.search import PairConfig, Tree, correct_trajectories, preference_pairs
+from rstar_jax.training import TrainingConfig, batches
+from rstar_jax.trajectory import steps
+from rstar_jax.trajectory.tokenizer import Tokenizer
+
+POLICY_FEATURES = {
+    "id": tfds.features.Text(),
+    "question": tfds.features.Text(),
+    "response": tfds.features.Text(),
+}
+PREFERENCE_FEATURES = {
+    "id": tfds.features.Text(),
+    "question": tfds.features.Text(),
+    "prefix": tfds.features.Text(),
+    "chosen": tfds.features.Text(),
+    "rejected": tfds.features.Text(),
+    "kind": tfds.features.Text(),
+    "weight": np.float32,
+}
+
+BatchAt = Callable[[int], batches.Batch]
+
+
+def policy_rows(trees: Iterable[Tree], trajectories: int) -> list[dict]:
+    """The correct trajectories of each tree that the policy learns from (section 3.1: the top two by mean Q)."""
+    return [
+        {
+            "id": f"{tree.problem.id}/{leaf}",
+            "question": tree.problem.question,
+            "response": tree.response_text(leaf),
+        }
+        for tree in trees
+        for leaf in correct_trajectories(tree, trajectories)
+    ]
+
+
+def preference_rows(trees: Iterable[Tree], config: PairConfig) -> list[dict]:
+    """The preference pairs of each tree that the PPM learns from (section 3.3)."""
+    return [
+        {
+            "id": f"{tree.problem.id}/{index}",
+            "question": tree.problem.question,
+            "prefix": pair.prefix,
+            "chosen": pair.chosen,
+            "rejected": pair.rejected,
+            "kind": pair.kind,
+            "weight": np.float32(pair.weight),
+        }
+        for tree in trees
+        for index, pair in enumerate(preference_pairs(tree, config))
+    ]
+
+
+def read_rows(folder: epath.PathLike) -> list[dict]:
+    """The rows of a round's data set, by id: their order does not depend on how they were stored."""
+    return sorted(datasets.read(folder, "train"), key=lambda row: row["id"])
+
+
+def policy_examples(rows: Sequence[dict], tokenizer: Tokenizer, config: TrainingConfig) -> list[batches.PolicyExample]:
+    """Tokenised rows; those longer than the longest bucket are left out."""
+    examples = [batches.policy_example(tokenizer, row["question"], row["response"]) for row in rows]
+    return [example for example in examples if len(example.tokens) <= config.max_length]
+
+
+def preference_examples(
+    rows: Sequence[dict], tokenizer: Tokenizer, config: TrainingConfig
+) -> list[batches.PreferenceExample]:
+    """Tokenised pairs; those with a side longer than the longest bucket are left out."""
+    examples = [
+        batches.preference_example(
+            tokenizer, steps.prompt(row["question"]) + row["prefix"], row["chosen"], row["rejected"], row["weight"]
+        )
+        for row in rows
+    ]
+    return [e for e in examples if max(len(e.chosen), len(e.rejected)) <= config.max_length]
+
+
+def policy_batches(
+    sources: Sequence[Sequence[batches.PolicyExample]], weights: Sequence[float], config: TrainingConfig
+) -> BatchAt:
+    """The policy's batch of each step: sources mixed by weight."""
+    at = batches.order(sources, weights, lambda example: len(example.tokens), config.batch, config.seed)
+    return lambda step: batches.policy_batch(at(step), config.buckets)
+
+
+def preference_batches(examples: Sequence[batches.PreferenceExample], config: TrainingConfig) -> BatchAt:
+    """The PPM's batch of each step."""
+    at = batches.order([examples], [1.0], lambda example: len(example.chosen), config.batch, config.seed)
+    return lambda step: batches.preference_batch(at(step), config.buckets)

@@ -1,0 +1,332 @@
+"""The four rounds of rStar-Math in one resumable command (paper: section 3.4).
+
+    problems -> tokenizer -> bootstrap -> [search -> select -> policy -> PPM -> evaluate] x rounds -> control -> report
+
+Each arrow is a phase of the run folder: done once, or begun again. Nothing is handed from phase to phase in memory that
+is not read back from the folder, so a resumed run and an undisturbed one see the same bytes.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+from etils import epath
+
+from rstar_jax import evaluation
+from rstar_jax.evolution import data, progress
+from rstar_jax.evolution.config import EvolutionConfig, RoundConfig
+from rstar_jax.evolution.run_folder import RunFolder
+from rstar_jax.evolution.world import World, open_world, policy_loss, preference_loss
+from rstar_jax.models import Decoder, PreferenceModel, parameters
+from rstar_jax.models.parameters import Parameters
+from rstar_jax.problems import Problem, datasets
+from rstar_jax.report import report
+from rstar_jax.search import SearchStats, missing_shards, read_trees, search, write_shard
+from rstar_jax.training import TrainingConfig, checkpoints, trainer
+from rstar_jax.trajectory import steps
+from rstar_jax.trajectory.tokenizer import Tokenizer
+
+CONTROL_FOLDER = "control"
+
+
+def evolve(config: EvolutionConfig, run_dir: epath.PathLike) -> epath.Path:
+    """Runs all rounds, or what is left of them; returns the path of the report."""
+    folder = RunFolder(run_dir)
+    jax.config.update("jax_compilation_cache_dir", str(folder.path / "compiled"))
+    _prepare_problems(config, folder)
+    tokenizer = Tokenizer.load(folder.path / "tokenizer")
+    with open_world(
+        model=config.model,
+        tokenizer=tokenizer,
+        mesh=config.mesh,
+        decoding=config.decoding,
+        limits=config.limits,
+        workers=config.verifier_workers,
+        seed=config.seed,
+    ) as world:
+        Evolution(config, folder, world).run()
+    return report(folder.path)
+
+
+def _prepare_problems(config: EvolutionConfig, folder: RunFolder) -> None:
+    """Generates the problems, and learns a tokenizer from worked examples and questions."""
+
+    def generate() -> None:
+        progress.say("generating problems")
+        datasets.prepare_procedural(folder.path / "problems", config.problems, config.seed)
+
+    def learn_tokenizer() -> None:
+        rows = sorted(datasets.read(folder.path / "problems", "bootstrap"), key=lambda row: row["id"])
+        corpus = [steps.prompt(row["question"]) + row["worked_example"] for row in rows]
+        for number in range(1, len(config.rounds) + 1):
+            corpus += [
+                steps.prompt(p.question) for p in datasets.read_problems(folder.path / "problems", f"round_{number}")
+            ]
+        Tokenizer.train(corpus, config.model.vocabulary_size).save(folder.path / "tokenizer")
+
+    _timed(folder, 0, "problems", generate)
+    _timed(folder, 0, "tokenizer", learn_tokenizer)
+
+
+def _timed(folder: RunFolder, number: int, phase: str, work: Callable[[], None]) -> None:
+    """Runs a phase and notes how long it took."""
+
+    def work_and_note() -> None:
+        start = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - start
+        folder.metrics.add(
+            round=number, name="phase_seconds", value=seconds, split="train", phase=phase, seconds=seconds
+        )
+
+    folder.phase(f"{number}_{phase}", work_and_note)
+
+
+class Evolution:
+    """The phases of a run, over its folder."""
+
+    def __init__(self, config: EvolutionConfig, folder: RunFolder, world: World):
+        self.config, self.folder, self.world = config, folder, world
+        self.rounds = len(config.rounds)
+
+    def run(self) -> None:
+        """All phases, in order."""
+        self._phase(0, "bootstrap", self._bootstrap)
+        self._phase(0, "evaluate", lambda: self._evaluate_greedy(0, self._policy(0), "greedy_accuracy"))
+        for number, settings in enumerate(self.config.rounds, start=1):
+            self._phase(number, "search", lambda n=number, s=settings: self._search(n, s))
+            self._phase(number, "select", lambda n=number, s=settings: self._select(n, s))
+            self._phase(number, "policy", lambda n=number, s=settings: self._train_policy(n, s))
+            self._phase(number, "ppm", lambda n=number, s=settings: self._train_ppm(n, s))
+            self._phase(
+                number, "evaluate", lambda n=number: self._evaluate_greedy(n, self._policy(n), "greedy_accuracy")
+            )
+        last = self.rounds
+        self._phase(last, "control", self._train_control)
+        self._phase(last, "evaluate_control", self._evaluate_control)
+        self._phase(last, "evaluate_samples", lambda: self._evaluate_samples(last))
+        self._phase(last, "evaluate_search", lambda: self._evaluate_search(last))
+        self._phase(last, "evaluate_pairs", lambda: self._evaluate_pairs(last))
+
+    def _phase(self, number: int, name: str, work: Callable[[], None]) -> None:
+        _timed(self.folder, number, name, work)
+
+    def _problems(self, split: str) -> list[Problem]:
+        return datasets.read_problems(self.folder.path / "problems", split)
+
+    def _policy(self, number: int) -> Parameters:
+        return checkpoints.load(self.folder.round(number) / "policy", Decoder, self.world.model, self.world.mesh)
+
+    def _ppm(self, number: int) -> Parameters:
+        return checkpoints.load(self.folder.round(number) / "ppm", PreferenceModel, self.world.model, self.world.mesh)
+
+    # Training
+
+    def _train(
+        self, number: int, name: str, kind: str, start: Parameters, batch_at: data.BatchAt, config: TrainingConfig
+    ) -> Parameters:
+        """One training with its bar and its losses in the metrics."""
+        loss = policy_loss(self.world.model) if kind == "policy" else preference_loss(self.world.model)
+        seen: list[dict[str, float]] = []
+        every = max(config.steps // 20, 1)
+        with progress.bar(f"round {number}: train {name}", config.steps, "steps") as advance_to:
+
+            def on_step(step: int, values: dict[str, float]) -> None:
+                seen.append(values)
+                advance_to(step + 1, "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
+                if (step + 1) % every == 0:
+                    for key in values:
+                        mean = sum(row[key] for row in seen[-every:]) / len(seen[-every:])
+                        self.folder.metrics.add(
+                            round=number, name=f"{name}_{key}", value=mean, split="train", step=step + 1
+                        )
+
+            return trainer.train(
+                loss,
+                start,
+                batch_at,
+                config,
+                self.world.mesh,
+                on_step=on_step,
+            )
+
+    def _bootstrap_examples(self, config: TrainingConfig) -> list:
+        rows = sorted(datasets.read(self.folder.path / "problems", "bootstrap"), key=lambda row: row["id"])
+        rows = [{"question": row["question"], "response": row["worked_example"]} for row in rows]
+        return data.policy_examples(rows, self.world.tokenizer, config)
+
+    def _bootstrap(self) -> None:
+        config = self.config.bootstrap
+        examples = self._bootstrap_examples(config)
+        start = parameters.initialise(Decoder, self.world.model, self.world.mesh, self.config.seed)
+        batch_at = data.policy_batches([examples], [1.0], config)
+        policy = self._train(0, "policy", "policy", start, batch_at, config)
+        checkpoints.save(self.folder.round(0) / "policy", policy)
+
+    def _train_policy(self, number: int, settings: RoundConfig) -> None:
+        """From the bootstrap's policy, on the trajectories of all rounds so far and some bootstrap examples."""
+        config = settings.policy
+        rows = [row for n in range(1, number + 1) for row in data.read_rows(self.folder.round(n) / "policy_data")]
+        own = data.policy_examples(rows, self.world.tokenizer, config)
+        replay = settings.replay if own else 1.0
+        batch_at = data.policy_batches([own, self._bootstrap_examples(config)], [1 - replay, replay], config)
+        policy = self._train(number, "policy", "policy", self._policy(0), batch_at, config)
+        checkpoints.save(self.folder.round(number) / "policy", policy)
+
+    def _train_ppm(self, number: int, settings: RoundConfig) -> None:
+        """From this round's policy, on the pairs of all rounds so far."""
+        config = settings.ppm
+        rows = [row for n in range(1, number + 1) for row in data.read_rows(self.folder.round(n) / "preference_data")]
+        examples = data.preference_examples(rows, self.world.tokenizer, config)
+        start = parameters.preference_from_policy(self.world.model, self._policy(number), self.world.mesh)
+        ppm = self._train(number, "ppm", "ppm", start, data.preference_batches(examples, config), config)
+        checkpoints.save(self.folder.round(number) / "ppm", ppm)
+
+    def _train_control(self) -> None:
+        """What equal steps on the bootstrap's examples alone would have given."""
+        config = self.config.rounds[-1].policy
+        batch_at = data.policy_batches([self._bootstrap_examples(config)], [1.0], config)
+        policy = self._train(self.rounds, "control", "policy", self._policy(0), batch_at, config)
+        checkpoints.save(self.folder.path / CONTROL_FOLDER / "policy", policy)
+
+    # Search
+
+    def _search(self, number: int, settings: RoundConfig) -> None:
+        """Annotates the round's problems, shard by shard, with the policy and the PPM of the round before."""
+        problems = self._problems(f"round_{number}")
+        sampler = self.world.sampler(self._policy(number - 1), seed=self.config.seed + number)
+        scorer = self.world.scorer(self._ppm(number - 1)) if settings.search.needs_scorer else None
+        trees_folder = self.folder.round(number) / "trees"
+        total = self.config.shards
+        with progress.bar(f"round {number}: search", len(problems), "trees") as advance_to:
+            done = sum(len(problems[shard::total]) for shard in range(total))
+            for shard in missing_shards(trees_folder, total):
+                done -= len(problems[shard::total])
+            for shard in missing_shards(trees_folder, total):
+
+                def on_progress(stats: SearchStats, before: int = done) -> None:
+                    advance_to(before + stats.finished_trees, f"{stats.expansions} expansions")
+
+                trees = search(
+                    problems[shard::total],
+                    sampler=sampler,
+                    scorer=scorer,
+                    verifier=self.world.verifier,
+                    grader=self.world.grader,
+                    config=settings.search,
+                    seed=self.config.seed,
+                    on_progress=on_progress,
+                )
+                write_shard(trees_folder, shard, total, trees)
+                done += len(trees)
+
+    def _select(self, number: int, settings: RoundConfig) -> None:
+        """Writes the policy's trajectories and the PPM's pairs as data sets; notes what was solved, and how honestly."""
+        folder = self.folder.round(number)
+        trees = sorted(read_trees(folder / "trees"), key=lambda tree: tree.problem.id)
+        trajectories = data.policy_rows(trees, settings.trajectories)
+        pairs = data.preference_rows(trees, settings.pairs)
+        datasets.write(folder / "policy_data", {"train": trajectories}, data.POLICY_FEATURES)
+        datasets.write(folder / "preference_data", {"train": pairs}, data.PREFERENCE_FEATURES)
+        wrong, checked = evaluation.false_positive_share(trees, self.world.verifier, trajectories=settings.trajectories)
+        solved = [float(any(tree.correct == 1)) for tree in trees]
+        self._note(number, "solved_share", [tree.problem for tree in trees], solved, "train")
+        add = self.folder.metrics.add
+        add(round=number, name="false_positive_share", value=wrong, split="train", checked=checked)
+        add(round=number, name="trajectories", value=len(trajectories), split="train")
+        add(round=number, name="preference_pairs", value=len(pairs), split="train")
+        progress.say(
+            f"round {number}: solved {sum(solved) / len(solved):.3f} of {len(trees)} problems, "
+            f"{len(trajectories)} trajectories ({wrong:.3f} by wrong programs), {len(pairs)} preference pairs"
+        )
+
+    # Evaluation
+
+    def _note(self, number: int, name: str, problems: Sequence[Problem], values: Sequence[float], split: str) -> float:
+        means = evaluation.by_level(problems, values, self.config.evaluation.frontier_levels)
+        headline = means.pop(None)
+        self.folder.metrics.add(round=number, name=name, value=headline, split=split)
+        for level, value in means.items():
+            self.folder.metrics.add(round=number, name=name, value=value, split=split, level=level)
+        levels = ", ".join(f"level {level}: {value:.3f}" for level, value in means.items())
+        progress.say(f"round {number}: {name} {headline:.3f} ({levels})")
+        return headline
+
+    def _evaluate_greedy(self, number: int, policy: Parameters, name: str) -> None:
+        problems = self._problems("heldout")
+        right = evaluation.greedy_accuracy(
+            problems,
+            sampler=self.world.sampler(policy, greedy=True),
+            verifier=self.world.verifier,
+            grader=self.world.grader,
+            max_prefix_tokens=self.config.decoding.max_prefix_tokens,
+        )
+        self._note(number, name, problems, right, "heldout")
+
+    def _evaluate_control(self) -> None:
+        folder = self.folder.path / CONTROL_FOLDER / "policy"
+        control = checkpoints.load(folder, Decoder, self.world.model, self.world.mesh)
+        self._evaluate_greedy(self.rounds, control, "control_greedy_accuracy")
+
+    def _frontier(self) -> list[Problem]:
+        frontier = self.config.evaluation.frontier_levels
+        return [problem for problem in self._problems("heldout") if problem.level in frontier]
+
+    def _evaluate_samples(self, number: int) -> None:
+        problems = self._frontier()
+        samples = self.config.evaluation.samples
+        voted, passed = evaluation.sampled_accuracy(
+            problems,
+            samples,
+            sampler=self.world.sampler(self._policy(number)),
+            verifier=self.world.verifier,
+            grader=self.world.grader,
+            max_prefix_tokens=self.config.decoding.max_prefix_tokens,
+            seed=self.config.seed,
+        )
+        self._note(number, "majority_accuracy", problems, voted, "heldout")
+        self._note(number, f"pass_at_{samples}", problems, passed, "heldout")
+
+    def _evaluate_search(self, number: int) -> None:
+        problems = self._frontier()
+        with progress.bar(f"round {number}: test-time search", len(problems), "trees") as advance_to:
+            trees, answers = evaluation.search_answers(
+                problems,
+                config=self.config.evaluation.search,
+                sampler=self.world.sampler(self._policy(number)),
+                scorer=self.world.scorer(self._ppm(number)),
+                verifier=self.world.verifier,
+                seed=self.config.seed,
+                on_progress=lambda stats: advance_to(stats.finished_trees, f"{stats.expansions} expansions"),
+            )
+        write_shard(self.folder.round(number) / "heldout_trees", 0, 1, trees)
+        right = evaluation.grade_answers([problem.answer for problem in problems], answers, self.world.grader)
+        self._note(number, "search_accuracy", problems, right, "heldout")
+
+    def _evaluate_pairs(self, number: int) -> None:
+        """Does the last PPM tell good steps from bad ones on problems that nothing was trained on?
+
+        The trees are annotated by the ground truth alone, so that the PPM has no say in which pairs there are.
+        """
+        settings = self.config.rounds[-1]
+        search_config = dataclasses.replace(settings.search, value_mode="terminal")
+        trees = search(
+            self._frontier(),
+            sampler=self.world.sampler(self._policy(number), seed=self.config.seed + 1000),
+            verifier=self.world.verifier,
+            grader=self.world.grader,
+            config=search_config,
+            seed=self.config.seed,
+        )
+        accuracy = evaluation.pair_accuracy(
+            [data.preference_rows([tree], settings.pairs) for tree in trees],
+            self.world.scorer(self._ppm(number)),
+            self.world.tokenizer,
+        )
+        for kind, (value, count) in accuracy.items():
+            more = {} if kind is None else {"kind": kind}
+            self.folder.metrics.add(
+                round=number, name="ppm_pair_accuracy", value=value, split="heldout", pairs=count, **more
+            )
+            progress.say(f"round {number}: ppm_pair_accuracy {value:.3f} over {count} pairs ({kind or 'all'})")

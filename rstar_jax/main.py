@@ -1,0 +1,68 @@
+"""`rstar MODE --gin_file=... --gin.NAME=VALUE ... --run_dir=DIR`: one mode, one function."""
+
+import argparse
+import os
+import sys
+
+MODES = {  # mode: (module, function, its flags; a flag that ends in "!" is required)
+    "evolve": ("rstar_jax.evolution.commands", "evolve", ("run_dir",)),
+    "search": ("rstar_jax.evolution.commands", "search", ("run_dir", "problems", "output!", "round")),
+    "evaluate": ("rstar_jax.evolution.commands", "evaluate", ("run_dir", "problems", "output", "round")),
+    "train_policy": ("rstar_jax.evolution.commands", "train_policy", ("run_dir", "data", "output!", "round")),
+    "train_ppm": ("rstar_jax.evolution.commands", "train_ppm", ("run_dir", "data", "output!", "round")),
+    "report": ("rstar_jax.evolution.commands", "report", ("run_dir",)),
+    "verify": ("rstar_jax.verifier.commands", "verify", ("input!", "output!")),
+    "grade": ("rstar_jax.verifier.commands", "grade", ("input!", "output!")),
+}
+HELP = {
+    "run_dir": "the run folder (default: runs/local)",
+    "problems": 'JSONL file of {"question", "answer"}; default: the held-out problems of the run',
+    "data": "JSONL file, or a data set folder of a run; default: the data of --round",
+    "round": "whose models are used; default: the last that is there",
+    "input": "JSONL file, - for standard input",
+    "output": "where the result goes",
+}
+DEFAULTS = {"run_dir": "runs/local"}
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The flags; `--gin.NAME=VALUE` and `--gin_file` may stand anywhere and come more than once."""
+    parser = argparse.ArgumentParser(prog="rstar", description="rStar-Math in JAX.", allow_abbrev=False)
+    modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE")
+    for mode, (_, _, flags) in MODES.items():
+        sub = modes.add_parser(mode, allow_abbrev=False)
+        sub.add_argument("--gin_file", action="append", default=[], help="configuration (default: gin/local.gin)")
+        for flag in flags:
+            name = flag.rstrip("!")
+            kind = int if name == "round" else str
+            sub.add_argument(f"--{name}", required="!" in flag, type=kind, default=DEFAULTS.get(name), help=HELP[name])
+    bindings = [argument.removeprefix("--gin.") for argument in arguments if argument.startswith("--gin.")]
+    flags = parser.parse_args([argument for argument in arguments if not argument.startswith("--gin.")])
+    flags.gin_bindings = bindings
+    return flags
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a mode. Bad input is one line and exit status 2; a disk that is full, 1."""
+    flags = vars(parse(sys.argv[1:] if arguments is None else arguments))
+    module, function, _ = MODES[flags.pop("mode")]
+    files, bindings = flags.pop("gin_file"), flags.pop("gin_bindings")
+    try:
+        from importlib import import_module
+
+        from rstar_jax import configuration
+
+        mode = getattr(import_module(module), function)
+        return configuration.run(mode, files, bindings, flags) or 0
+    except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        if os.environ.get("RSTAR_TRACEBACK"):
+            raise
+        print(f"rstar: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"rstar: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""The engine equals a naive sampler that recomputes everything, whatever is in the batch."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rstar_jax.decoding import DecodingConfig, PolicySampler, PreferenceScorer, programs
+from rstar_jax.models import Decoder, DecoderConfig, PreferenceModel, attention, parameters
+from rstar_jax.partitioning import MeshConfig, make_mesh
+from rstar_jax.search import Prefix
+from rstar_jax.trajectory import markers
+from rstar_jax.trajectory.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer.train(["a = 1 + 2\nprint(a)"], 300)
+MODEL = DecoderConfig(vocabulary_size=len(TOKENIZER), layers=2, embed=32, heads=4, kv_heads=2, head=8, mlp=64)
+CONFIG = DecodingConfig(
+    max_step_tokens=12, max_block_tokens=20, prefix_buckets=(16, 32), row_buckets=(4, 8), score_buckets=(8,)
+)
+STOPS = (markers.END_OF_STEP, markers.END_OF_CODE, markers.END_OF_ANSWER)
+
+
+def make_policy(mesh):
+    """Random parameters, large enough that the distribution is neither flat nor certain."""
+    return jax.tree.map(lambda leaf: leaf * 2.0, parameters.initialise(Decoder, MODEL, mesh, 0))
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return make_mesh(MeshConfig(data=1), jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def policy(mesh):
+    return make_policy(mesh)
+
+
+def prefixes(count=5):
+    rng = np.random.default_rng(1)
+    return [
+        Prefix(key=(7, i), text="", tokens=tuple(int(t) for t in rng.integers(11, len(TOKENIZER), 3 + 4 * i)))
+        for i in range(count)
+    ]
+
+
+@jax.jit
+def _next_logits(policy, tokens, length):
+    model = parameters.bind(Decoder, MODEL, policy)
+    positions = jnp.arange(tokens.shape[1])[None]
+    hidden, _ = model(tokens, positions, attention.causal(attention.causal_mask(positions < length)))
+    return model.logits(hidden[0, length - 1])
+
+
+def naive_sample(policy, prefix, sample, seed, room, temperature):
+    """One candidate by recomputing the whole sequence for every token."""
+    from rstar_jax.decoding.engine import _draw_key
+
+    stops = {TOKENIZER.ids[stop] for stop in (*STOPS, markers.END_OF_TEXT)}
+    key = jax.random.fold_in(jax.random.wrap_key_data(_draw_key(seed, prefix.key)), sample)
+    ids, logprob = list(prefix.tokens), 0.0
+    for position in range(room):
+        padded = np.zeros((1, 64), np.int32)
+        padded[0, : len(ids)] = ids
+        logits = _next_logits(policy, padded, len(ids))
+        keys = jax.random.fold_in(key, position)[None]
+        token, token_logprob = programs._draw(logits[None], keys, jnp.float32(temperature))
+        ids.append(int(token[0]))
+        logprob += float(token_logprob[0])
+        if ids[-1] in stops:
+            break
+    return ids[len(prefix.tokens) :], logprob
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_equals_naive_full_recompute(policy, mesh, temperature):
+    config = dataclasses.replace(CONFIG, temperature=temperature)
+    sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, config, seed=3)
+    for prefix, candidates in zip(prefixes(), sampler.expand(prefixes(), 3, stops=STOPS), strict=True):
+        for sample, step in enumerate(candidates):
+            ids, logprob = naive_sample(policy, prefix, sample, 3, CONFIG.max_step_tokens, temperature)
+            if ids[-1] == TOKENIZER.ids[markers.END_OF_TEXT]:
+                ids = ids[:-1]
+            assert step.tokens == tuple(ids)
+            assert abs(step.logprob - logprob) < 1e-4
+
+
+def test_draws_do_not_depend_on_the_batch(policy, mesh):
+    sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, CONFIG, seed=3)
+    together = sampler.expand(prefixes(), 4, stops=STOPS)
+    backwards = sampler.expand(prefixes()[::-1], 4, stops=STOPS)[::-1]
+    alone = [sampler.expand([prefix], 4, stops=STOPS)[0] for prefix in prefixes()]
+    assert [[s.tokens for s in row] for row in together] == [[s.tokens for s in row] for row in backwards]
+    assert [[s.tokens for s in row] for row in together] == [[s.tokens for s in row] for row in alone]
+
+
+def test_keys_and_seed_matter(policy, mesh):
+    sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, CONFIG, seed=3)
+    prefix = prefixes()[2]
+    other = dataclasses.replace(prefix, key=(7, 99))
+    first, second = sampler.expand([prefix, other], 4, stops=STOPS)
+    assert [s.tokens for s in first] != [s.tokens for s in second]
+    reseeded = PolicySampler(MODEL, policy, TOKENIZER, mesh, CONFIG, seed=4)
+    assert [s.tokens for s in first] != [s.tokens for s in reseeded.expand([prefix], 4, stops=STOPS)[0]]
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (1, 2), (2, 2)])
+def test_same_tokens_on_every_mesh(policy, mesh, shape):
+    wide = make_mesh(MeshConfig(data=shape[0], tensor=shape[1]))
+    one = PolicySampler(MODEL, policy, TOKENIZER, mesh, CONFIG, seed=3).expand(prefixes(4), 3, stops=STOPS)
+    sharded = jax.device_put(policy, parameters.shardings(Decoder, MODEL, wide))
+    many = PolicySampler(MODEL, sharded, TOKENIZER, wide, CONFIG, seed=3).expand(prefixes(4), 3, stops=STOPS)
+    assert [[s.tokens for s in row] for row in one] == [[s.tokens for s in row] for row in many]
+
+
+def test_no_compilation_after_warm_up(policy, mesh):
+    from rstar_jax.decoding.engine import _jitted
+
+    sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, CONFIG, seed=0)
+    sampler.expand(prefixes(), 3, stops=STOPS)
+    sampler.expand(prefixes(2), 3, stops=STOPS)
+    before = _jitted("expand")._cache_size()
+    for count in (1, 2, 3, 4, 5):
+        sampler.expand(prefixes(count), 3, stops=STOPS)
+    assert _jitted("expand")._cache_size() <= before + 2  # at most rows x prefix buckets
+
+
+def test_first_token_follows_the_softmax(policy, mesh):
+    sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, dataclasses.replace(CONFIG, max_step_tokens=1), seed=0)
+    prefix = prefixes(1)[0]
+    counts = np.zeros(len(TOKENIZER))
+    for batch in range(25):
+        keyed = [dataclasses.replace(prefix, key=(batch, i)) for i in range(8)]
+        for row in sampler.expand(keyed, 32, stops=STOPS):
+            for step in row:
+                counts[step.tokens[0] if step.tokens else TOKENIZER.ids[markers.END_OF_TEXT]] += 1
+    padded = np.zeros((1, 64), np.int32)
+    padded[0, : len(prefix.tokens)] = prefix.tokens
+    expected = np.asarray(jax.nn.softmax(_next_logits(policy, padded, len(prefix.tokens)))) * counts.sum()
+    likely = expected > 20
+    chi_square = np.sum((counts[likely] - expected[likely]) ** 2 / expected[likely])
+    assert chi_square < likely.sum() + 5 * np.sqrt(2 * likely.sum())
+
+
+def test_scores_equal_a_full_forward(policy, mesh):
+    ppm = parameters.preference_from_policy(MODEL, policy, mesh)
+    ppm["value"] = jax.random.normal(jax.random.key(5), ppm["value"].shape)
+    scorer = PreferenceScorer(MODEL, ppm, mesh, CONFIG)
+    rng = np.random.default_rng(2)
+    candidates = [
+        [tuple(int(t) for t in rng.integers(11, 300, rng.integers(1, 8))) for _ in range(1 + i)] for i in range(5)
+    ]
+    scores = scorer.score(prefixes(), candidates)
+    for prefix, own, values in zip(prefixes(), candidates, scores, strict=True):
+        for candidate, value in zip(own, values, strict=True):
+            tokens = jnp.array([prefix.tokens + candidate])
+            model = parameters.bind(PreferenceModel, MODEL, ppm)
+            attend = attention.causal(attention.causal_mask(jnp.ones(tokens.shape, bool)))
+            hidden, _ = model.decoder(tokens, jnp.arange(tokens.shape[1])[None], attend)
+            assert abs(float(jnp.tanh(model.scores(hidden[0, -1]))) - value) < 1e-5
+
+
+def test_a_prefix_that_does_not_fit_is_refused(policy, mesh):
+    sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, CONFIG, seed=0)
+    with pytest.raises(ValueError, match="DecodingConfig allows 32"):
+        sampler.expand([Prefix(key=(1,), text="", tokens=(12,) * 33)], 2, stops=STOPS)
