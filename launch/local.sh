@@ -23,7 +23,7 @@ suits() { "$1" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.vers
 
 choose_python() {
     local candidate
-    for candidate in ${PYTHON:+"$PYTHON"} python3.13 python3.12 python3.11 python3; do
+    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11; do
         if suits "$candidate"; then
             echo "$candidate"
             return

@@ -167,18 +167,22 @@ def _rows(run_dir: str, file: str | None, number: int | None, kind: str, fields:
     """Training rows from a JSONL file, a data set folder, or a round of the run."""
     if file is None:
         return training_data.read_rows(_path(run_dir, _round(run_dir, number, kind), kind))
-    if epath.Path(file).is_dir():
+    if epath.Path(file).is_dir():  # a data set folder
         return training_data.read_rows(file)
     return jsonl.read_rows(file, fields)
 
 
 def _train(world, loss, start, batch_at, settings, output: str, name: str) -> None:
     with progress.bar(f"train {name}", settings.steps, "steps") as advance_to:
-
-        def on_step(step: int, values: dict[str, float]) -> None:
-            advance_to(step + 1, "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
-
-        checkpoints.save(output, trainer.train(loss, start, batch_at, settings, world.mesh, on_step=on_step))
+        trained, _ = trainer.train(
+            loss,
+            start,
+            batch_at,
+            settings,
+            world.mesh,
+            on_step=lambda step, values: advance_to(step + 1, progress.numbers(values)),
+        )
+    checkpoints.save(output, trained)
     print(output)
 
 

@@ -60,8 +60,18 @@ def preference_rows(trees: Iterable[Tree], config: PairConfig) -> list[dict]:
     ]
 
 
+def write_rows(folder: epath.PathLike, rows: Sequence[dict], features: dict) -> None:
+    """Writes a round's data set anew. A round that found nothing writes none: TFDS knows no empty data sets."""
+    folder = epath.Path(folder)
+    folder.rmtree(missing_ok=True)
+    if rows:
+        datasets.write(folder, {"train": rows}, features)
+
+
 def read_rows(folder: epath.PathLike) -> list[dict]:
     """The rows of a round's data set, by id: their order does not depend on how they were stored."""
+    if not epath.Path(folder).exists():
+        return []
     return sorted(datasets.read(folder, "train"), key=lambda row: row["id"])
 
 

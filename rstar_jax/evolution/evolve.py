@@ -27,13 +27,14 @@ from rstar_jax.training import TrainingConfig, checkpoints, trainer
 from rstar_jax.trajectory import steps
 from rstar_jax.trajectory.tokenizer import Tokenizer
 
-CONTROL_FOLDER = "control"
+CONTROL = "control"
 
 
 def evolve(config: EvolutionConfig, run_dir: epath.PathLike) -> epath.Path:
     """Runs all rounds, or what is left of them; returns the path of the report."""
     folder = RunFolder(run_dir)
-    jax.config.update("jax_compilation_cache_dir", str(folder.path / "compiled"))
+    if jax.config.jax_compilation_cache_dir is None:  # a resumed run compiles nothing again
+        jax.config.update("jax_compilation_cache_dir", str(folder.path / "compiled"))
     _prepare_problems(config, folder)
     tokenizer = Tokenizer.load(folder.path / "tokenizer")
     with open_world(
@@ -126,43 +127,47 @@ class Evolution:
     def _train(
         self, number: int, name: str, kind: str, start: Parameters, batch_at: data.BatchAt, config: TrainingConfig
     ) -> Parameters:
-        """One training with its bar and its losses in the metrics."""
+        """One training with its bar, its losses in the metrics, and checkpoints from which it goes on if it is killed."""
         loss = policy_loss(self.world.model) if kind == "policy" else preference_loss(self.world.model)
-        seen: list[dict[str, float]] = []
-        every = max(config.steps // 20, 1)
+        under_way = self.folder.round(number) / f"{name}_training"
         with progress.bar(f"round {number}: train {name}", config.steps, "steps") as advance_to:
-
-            def on_step(step: int, values: dict[str, float]) -> None:
-                seen.append(values)
-                advance_to(step + 1, "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
-                if (step + 1) % every == 0:
-                    for key in values:
-                        mean = sum(row[key] for row in seen[-every:]) / len(seen[-every:])
-                        self.folder.metrics.add(
-                            round=number, name=f"{name}_{key}", value=mean, split="train", step=step + 1
-                        )
-
-            return trainer.train(
+            trained, history = trainer.train(
                 loss,
                 start,
                 batch_at,
                 config,
                 self.world.mesh,
-                on_step=on_step,
+                checkpoints=under_way,
+                on_step=lambda step, values: advance_to(step + 1, progress.numbers(values)),
             )
+        every = max(config.steps // 20, 1)
+        for end in range(every, config.steps + 1, every):
+            for key in history[0]:
+                mean = sum(row[key] for row in history[end - every : end]) / every
+                self.folder.metrics.add(round=number, name=f"{name}_{key}", value=mean, split="train", step=end)
+        return trained
 
-    def _bootstrap_examples(self, config: TrainingConfig) -> list:
+    def _keep(self, number: int, name: str, model: Parameters) -> None:
+        """Writes a finished model; the checkpoints of its training are not needed any more."""
+        checkpoints.save(self.folder.round(number) / name, model)
+        (self.folder.round(number) / f"{name}_training").rmtree(missing_ok=True)
+
+    def _bootstrap_sources(self, config: TrainingConfig) -> tuple[list[list], list[float]]:
+        """The worked examples, those of level 1 and the tail of harder ones apart, and the shares of the two."""
         rows = sorted(datasets.read(self.folder.path / "problems", "bootstrap"), key=lambda row: row["id"])
-        rows = [{"question": row["question"], "response": row["worked_example"]} for row in rows]
-        return data.policy_examples(rows, self.world.tokenizer, config)
+        sources = []
+        for tail in (False, True):
+            own = [row for row in rows if (row["level"] > 1) == tail]
+            own = [{"question": row["question"], "response": row["worked_example"]} for row in own]
+            sources.append(data.policy_examples(own, self.world.tokenizer, config))
+        return sources, [1 - self.config.tail_share, self.config.tail_share]
 
     def _bootstrap(self) -> None:
         config = self.config.bootstrap
-        examples = self._bootstrap_examples(config)
         start = parameters.initialise(Decoder, self.world.model, self.world.mesh, self.config.seed)
-        batch_at = data.policy_batches([examples], [1.0], config)
+        batch_at = data.policy_batches(*self._bootstrap_sources(config), config)
         policy = self._train(0, "policy", "policy", start, batch_at, config)
-        checkpoints.save(self.folder.round(0) / "policy", policy)
+        self._keep(0, "policy", policy)
 
     def _train_policy(self, number: int, settings: RoundConfig) -> None:
         """From the bootstrap's policy, on the trajectories of all rounds so far and some bootstrap examples."""
@@ -170,25 +175,30 @@ class Evolution:
         rows = [row for n in range(1, number + 1) for row in data.read_rows(self.folder.round(n) / "policy_data")]
         own = data.policy_examples(rows, self.world.tokenizer, config)
         replay = settings.replay if own else 1.0
-        batch_at = data.policy_batches([own, self._bootstrap_examples(config)], [1 - replay, replay], config)
+        sources, shares = self._bootstrap_sources(config)
+        shares = [1 - replay, *(replay * share for share in shares)]
+        batch_at = data.policy_batches([own, *sources], shares, config)
         policy = self._train(number, "policy", "policy", self._policy(0), batch_at, config)
-        checkpoints.save(self.folder.round(number) / "policy", policy)
+        self._keep(number, "policy", policy)
 
     def _train_ppm(self, number: int, settings: RoundConfig) -> None:
         """From this round's policy, on the pairs of all rounds so far."""
         config = settings.ppm
         rows = [row for n in range(1, number + 1) for row in data.read_rows(self.folder.round(n) / "preference_data")]
         examples = data.preference_examples(rows, self.world.tokenizer, config)
-        start = parameters.preference_from_policy(self.world.model, self._policy(number), self.world.mesh)
-        ppm = self._train(number, "ppm", "ppm", start, data.preference_batches(examples, config), config)
-        checkpoints.save(self.folder.round(number) / "ppm", ppm)
+        ppm = parameters.preference_from_policy(self.world.model, self._policy(number), self.world.mesh)
+        if examples:
+            ppm = self._train(number, "ppm", "ppm", ppm, data.preference_batches(examples, config), config)
+        else:
+            progress.say(f"round {number}: no preference pairs, so the PPM prefers nothing")
+        self._keep(number, "ppm", ppm)
 
     def _train_control(self) -> None:
         """What equal steps on the bootstrap's examples alone would have given."""
         config = self.config.rounds[-1].policy
-        batch_at = data.policy_batches([self._bootstrap_examples(config)], [1.0], config)
-        policy = self._train(self.rounds, "control", "policy", self._policy(0), batch_at, config)
-        checkpoints.save(self.folder.path / CONTROL_FOLDER / "policy", policy)
+        batch_at = data.policy_batches(*self._bootstrap_sources(config), config)
+        policy = self._train(self.rounds, CONTROL, "policy", self._policy(0), batch_at, config)
+        self._keep(self.rounds, CONTROL, policy)
 
     # Search
 
@@ -227,8 +237,8 @@ class Evolution:
         trees = sorted(read_trees(folder / "trees"), key=lambda tree: tree.problem.id)
         trajectories = data.policy_rows(trees, settings.trajectories)
         pairs = data.preference_rows(trees, settings.pairs)
-        datasets.write(folder / "policy_data", {"train": trajectories}, data.POLICY_FEATURES)
-        datasets.write(folder / "preference_data", {"train": pairs}, data.PREFERENCE_FEATURES)
+        data.write_rows(folder / "policy_data", trajectories, data.POLICY_FEATURES)
+        data.write_rows(folder / "preference_data", pairs, data.PREFERENCE_FEATURES)
         wrong, checked = evaluation.false_positive_share(trees, self.world.verifier, trajectories=settings.trajectories)
         solved = [float(any(tree.correct == 1)) for tree in trees]
         self._note(number, "solved_share", [tree.problem for tree in trees], solved, "train")
@@ -265,7 +275,7 @@ class Evolution:
         self._note(number, name, problems, right, "heldout")
 
     def _evaluate_control(self) -> None:
-        folder = self.folder.path / CONTROL_FOLDER / "policy"
+        folder = self.folder.round(self.rounds) / CONTROL
         control = checkpoints.load(folder, Decoder, self.world.model, self.world.mesh)
         self._evaluate_greedy(self.rounds, control, "control_greedy_accuracy")
 

@@ -42,3 +42,8 @@ def bar(description: str, total: int, unit: str) -> Iterator[Callable[[int, str]
 def say(message: str) -> None:
     """One line to the person who watches."""
     console.print(message, highlight=False)
+
+
+def numbers(values: dict[str, float]) -> str:
+    """Metrics as a note beside a bar."""
+    return "  ".join(f"{name} {value:.3f}" for name, value in values.items())

@@ -10,7 +10,6 @@ class DecoderConfig:
     """A decoder of the Qwen2 layout: RMSNorm, rotary positions, SwiGLU, grouped-query attention, tied head.
 
     dtype: of activations and matrix products. Parameters are kept in fp32.
-    unroll_layers: compile the layers one after another instead of as a loop: faster for a few small layers on CPU.
     """
 
     vocabulary_size: int
@@ -23,7 +22,6 @@ class DecoderConfig:
     rope_theta: float = 10_000.0
     norm_epsilon: float = 1e-6
     dtype: str = "float32"
-    unroll_layers: bool = False
 
     def __post_init__(self):
         if self.heads % self.kv_heads:

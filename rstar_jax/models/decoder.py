@@ -37,14 +37,24 @@ class RMSNorm(nnx.Module):
         return (y * self.scale[...]).astype(x.dtype)
 
 
-def rotate(x: jax.Array, positions: jax.Array, theta: float) -> jax.Array:
-    """Rotary position embedding of x [B, T, ..., H] at positions [B, T] (halves, not pairs, as in Qwen2)."""
-    half = x.shape[-1] // 2
+def rotary_angles(positions: jax.Array, head: int, theta: float) -> tuple[jax.Array, jax.Array]:
+    """(sin, cos) [B, T, H / 2] of rotary positions [B, T]: made once for all layers."""
+    half = head // 2
     angles = positions.astype(jnp.float32)[..., None] * theta ** (-jnp.arange(half) / half)
-    angles = angles.reshape(positions.shape + (1,) * (x.ndim - 3) + (half,))
-    sin, cos = jnp.sin(angles), jnp.cos(angles)
+    return jnp.sin(angles), jnp.cos(angles)
+
+
+def rotate(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotary position embedding of x [B, T, N, H] (halves, not pairs, as in Qwen2)."""
+    sin, cos = (angle[:, :, None] for angle in angles)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+@jax.checkpoint
+def _gated(gate: jax.Array, up: jax.Array) -> jax.Array:
+    """SwiGLU; computed again in the backward pass, for the same reason as attention."""
+    return jax.nn.silu(gate) * up
 
 
 class Layer(nnx.Module):
@@ -68,7 +78,7 @@ class Layer(nnx.Module):
         self.down = _normal(rngs, (c.mlp, c.embed), c.mlp**-0.5 * deep, ("mlp", "embed"))
 
     def __call__(
-        self, x: jax.Array, positions: jax.Array, attend: Attend, cache: Any
+        self, x: jax.Array, angles: tuple[jax.Array, jax.Array], attend: Attend, cache: Any
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         """x [B, T, D] -> x [B, T, D] and this segment's keys and values [B, K, T, H]."""
         c, dtype = self.config, x.dtype
@@ -76,15 +86,16 @@ class Layer(nnx.Module):
         query = jnp.einsum("btd,dnh->btnh", h, self.query[...].astype(dtype)) + self.query_bias[...].astype(dtype)
         key = jnp.einsum("btd,dkh->btkh", h, self.key[...].astype(dtype)) + self.key_bias[...].astype(dtype)
         value = jnp.einsum("btd,dkh->btkh", h, self.value[...].astype(dtype)) + self.value_bias[...].astype(dtype)
-        query = rotate(query, positions, c.rope_theta)
-        key = rotate(key, positions, c.rope_theta)
+        query = rotate(query, angles)
+        key = rotate(key, angles)
         query = query.reshape(*query.shape[:2], c.kv_heads, c.heads // c.kv_heads, c.head).swapaxes(1, 2)
         key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-        o = attend(query, key, value, cache).astype(dtype).swapaxes(1, 2).reshape(*x.shape[:2], c.heads, c.head)
+        # Scores are cheaper to compute again in the backward pass than to keep: a fifth of a train step on CPU.
+        o = jax.checkpoint(attend)(query, key, value, cache).astype(dtype).swapaxes(1, 2).reshape(*x.shape[:2], c.heads, c.head)
         x = x + jnp.einsum("btnh,nhd->btd", o, self.out[...].astype(dtype))
         x = constrain(x, "batch", "length", "activation")
         h = self.mlp_norm(x)
-        h = jax.nn.silu(h @ self.gate[...].astype(dtype)) * (h @ self.up[...].astype(dtype))
+        h = _gated(h @ self.gate[...].astype(dtype), h @ self.up[...].astype(dtype))
         x = x + h @ self.down[...].astype(dtype)
         return constrain(x, "batch", "length", "activation"), (key, value)
 
@@ -109,14 +120,14 @@ class Decoder(nnx.Module):
         """
         x = self.embedding[...].astype(self.config.jax_dtype)[tokens]
         x = constrain(x, "batch", "length", "activation")
+        angles = rotary_angles(positions, self.config.head, self.config.rope_theta)
         graphdef, stacked = nnx.split(self.layers)
 
         def layer(x, inputs):
             parameters, layer_cache = inputs
-            return nnx.merge(graphdef, parameters)(x, positions, attend, layer_cache)
+            return nnx.merge(graphdef, parameters)(x, angles, attend, layer_cache)
 
-        unroll = self.config.layers if self.config.unroll_layers else 1
-        x, segment = jax.lax.scan(layer, x, (stacked, cache), unroll=unroll)
+        x, segment = jax.lax.scan(layer, x, (stacked, cache))
         return self.norm(x), segment
 
     def logits(self, hidden: jax.Array) -> jax.Array:

@@ -3,7 +3,9 @@
 Arrays name their axes logically ('batch', 'embed', 'heads', ...); RULES says on which mesh axes they lie.
 """
 
+import contextlib
 import dataclasses
+import os
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -26,16 +28,25 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """How many devices lie on each mesh axis. -1, once at most, takes what is left."""
+    """How many devices lie on each mesh axis. -1, once at most, takes what is left.
+
+    cpu_devices: where there is no accelerator, make so many devices of the CPU: XLA splits small operations badly over
+    cores, and whole batches well.
+    """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+    cpu_devices: int = 1
 
 
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
     """A mesh of `devices` (default: this process's). Axes are Auto: jax.make_mesh would make them Explicit."""
-    devices = jax.local_devices() if devices is None else devices
+    if devices is None:
+        if "device_count" not in os.environ.get("XLA_FLAGS", ""):
+            with contextlib.suppress(RuntimeError):  # a backend that has started keeps its devices
+                jax.config.update("jax_num_cpu_devices", config.cpu_devices)
+        devices = jax.local_devices()
     sizes = [config.data, config.fsdp, config.tensor]
     if -1 in sizes:
         known = -sizes[0] * sizes[1] * sizes[2]

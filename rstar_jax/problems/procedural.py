@@ -126,7 +126,7 @@ FAMILIES = {
         dataset="chain_sum",
         levels=tuple(
             dict(min_terms=low, max_terms=high, min_digits=1, max_digits=2)
-            for low, high in ((2, 4), (5, 6), (7, 8), (9, 10))
+            for low, high in ((2, 4), (5, 5), (6, 6), (7, 8))
         ),
         operations=lambda question: _expression_operations(_sum_expression(question)),
         admissible=_no_zero,
@@ -151,7 +151,7 @@ FAMILIES = {
         dataset="leg_counting",
         levels=tuple(
             dict(min_animals=low, max_animals=high, min_instances=2, max_instances=15)
-            for low, high in ((2, 3), (4, 5), (6, 7), (8, 9))
+            for low, high in ((2, 3), (4, 4), (5, 5), (6, 7))
         ),
         operations=_leg_operations,
         admissible=lambda question: all(_legs(name) for _, name in _animals(question)),
@@ -215,6 +215,6 @@ def worked_program(problem: Problem) -> list[str]:
 def worked_example(problem: Problem) -> str:
     """A whole trajectory, from `<code>` to `<end_of_answer>`, as the bootstrap learns it."""
     *lines, last = worked_program(problem)
-    code = f"\n{markers.END_OF_STEP}\n".join(lines)
-    text = f"{markers.CODE}\n{code}\n{markers.END_OF_STEP}\n{last}\n{markers.END_OF_CODE}"
+    code = "".join(f"{line}{markers.END_OF_STEP}" for line in lines)
+    text = f"{markers.CODE}{code}{last}{markers.END_OF_CODE}"
     return steps.with_output(text, problem.answer) + steps.boxed(problem.answer)

@@ -1,10 +1,12 @@
 """Searches many trees at the same time: one batch asks for all of them, and code runs while other trees are decoded.
 
 Trees stand in two fixed groups, by the parity of their index, which take turns in a fixed order. While the code of one
-group runs in the verifier, the other group is scored and decoded. Who is in a batch never depends on which program
+group runs in the verifier, the other group is scored and decoded. A group takes in the next of its trees when one of
+them is finished, so that batches stay full while stragglers go on. Who is in a batch never depends on which program
 happened to end first, and no draw depends on who is in a batch: the trees are the same on every machine and every day.
 """
 
+import collections
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -53,6 +55,7 @@ def search(
     config: SearchConfig,
     scorer: StepScorer | None = None,
     seed: int = 0,
+    in_flight: int = 128,
     stops: Sequence[str] = markers.STEP_STOPS,
     on_progress: Callable[[SearchStats], None] | None = None,
     stats: SearchStats | None = None,
@@ -60,7 +63,7 @@ def search(
     """One searched tree a problem, in the order of `problems`.
 
     grader: None in a test-time search, which never sees the ground truth: its trees carry problems without answers.
-    scorer: the PPM; None in a terminal-guided search. on_progress: called after each turn of a group. stats: counted up
+    scorer: the PPM; None in a terminal-guided search. in_flight: trees that are searched at the same time. on_progress: called after each turn of a group. stats: counted up
     in place.
 
     Raises: ValueError if the value mode needs a scorer or a grader that is not given.
@@ -75,7 +78,8 @@ def search(
     world = _World(
         sampler=sampler, verifier=verifier, grader=grader, scorer=scorer, stops=stops, stats=stats, config=config
     )
-    groups = [_Group(trees[parity::2], world) for parity in (0, 1)]
+    width = max(in_flight // 2, 1)
+    groups = [_Group(trees[parity::2], width, world) for parity in (0, 1)]
     while any(group.live for group in groups):
         for group in groups:
             if group.live:
@@ -126,11 +130,14 @@ class _Growing:
 
 
 class _Group:
-    """The trees that are decoded in one batch."""
+    """The trees that are decoded in one batch, at most `width` of them, and those that wait for a place."""
 
-    def __init__(self, trees: Sequence[Tree], world: _World):
+    def __init__(self, trees: Sequence[Tree], width: int, world: _World):
         self.world = world
-        self.live = [_Growing(tree, world) for tree in trees]
+        self.width = width
+        self.waiting = collections.deque(trees)
+        self.live: list[_Growing] = []
+        self._drop_finished()
 
     def _asking(self, kind: type) -> list[_Growing]:
         return [growing for growing in self.live if isinstance(growing.ask, kind)]
@@ -197,6 +204,8 @@ class _Group:
     def _drop_finished(self) -> None:
         finished = [growing for growing in self.live if growing.ask is None]
         self.live = [growing for growing in self.live if growing.ask is not None]
+        while self.waiting and len(self.live) < self.width:
+            self.live.append(_Growing(self.waiting.popleft(), self.world))
         self.world.stats.finished_trees += len(finished)
         for growing in finished:
             self.world.stats.too_long += growing.tree.error.count(expansion.TOO_LONG)

@@ -17,6 +17,7 @@ from rstar_jax.training.batches import Batch
 from rstar_jax.training.config import TrainingConfig
 from rstar_jax.training.optimizer import learning_rate, make_optimizer
 
+History = list[dict[str, float]]  # the metrics of each step
 LossFunction = Callable[[Parameters, dict[str, jax.Array]], tuple[jax.Array, dict[str, jax.Array]]]
 
 
@@ -85,11 +86,11 @@ def train(
     *,
     checkpoints: epath.PathLike | None = None,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
-) -> Parameters:
-    """Trains `parameters` for `config.steps` steps and returns the new ones.
+) -> tuple[Parameters, History]:
+    """Trains `parameters` for `config.steps` steps; returns the new ones and the metrics of every step.
 
     batch_at: the batch of a step; a pure function of the step, which is what makes resuming exact.
-    checkpoints: folder for parameters, optimizer state and step; a run that finds one there goes on from it.
+    checkpoints: folder for parameters, optimizer state and history; a run that finds a checkpoint there goes on from it.
     on_step: called with step and metrics, one step late so that the device is never waited for.
     """
     with jax.set_mesh(mesh):
@@ -97,24 +98,30 @@ def train(
         state = init(parameters)
         parameters = jax.tree.map(jnp.copy, parameters)  # the caller keeps its own: the step donates its arguments
         saver = Saver(checkpoints) if checkpoints is not None else None
-        start = 0
+        history: History = []
         if saver is not None and saver.latest_step is not None:
-            start, parameters, state = saver.restore(parameters, state)
+            parameters, state, history = saver.restore(parameters, state)
         rows = partitioning.sharding(mesh, "batch")
         pending = None
-        for step in range(start, config.steps):
+
+        def settle() -> None:
+            if pending is not None:
+                history.append({name: float(value) for name, value in pending.items()})
+                on_step(len(history) - 1, history[-1])
+
+        for step in range(len(history), config.steps):
             batch = jax.device_put(batch_at(step), rows)
             parameters, state, metrics = update(parameters, state, batch, learning_rate(config, step))
-            if pending is not None:
-                on_step(pending[0], {name: float(value) for name, value in pending[1].items()})
-            pending = (step, metrics)
+            settle()
+            pending = metrics
             if saver is not None and (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
-                saver.save(step + 1, parameters, state)
-        if pending is not None:
-            on_step(pending[0], {name: float(value) for name, value in pending[1].items()})
+                settle()
+                pending = None
+                saver.save(step + 1, parameters, state, history)
+        settle()
         if saver is not None:
             saver.close()
-    return parameters
+    return parameters, history
 
 
 class Saver:
@@ -135,15 +142,18 @@ class Saver:
         latest = self._checkpointer.latest
         return None if latest is None else latest.step
 
-    def save(self, step: int, parameters: Parameters, state: Any) -> None:
-        """Writes the state after `step` steps."""
-        self._checkpointer.save_checkpointables(step, {"parameters": parameters, "optimizer": state})
+    def save(self, step: int, parameters: Parameters, state: Any, history: History) -> None:
+        """Writes the state after `step` steps, and the metrics of these steps with it."""
+        self._checkpointer.save_checkpointables(
+            step, {"parameters": parameters, "optimizer": state}, custom_metadata={"history": history}
+        )
 
-    def restore(self, parameters: Parameters, state: Any) -> tuple[int, Parameters, Any]:
-        """(steps done, parameters, optimizer state) of the newest checkpoint, sharded like the arguments."""
+    def restore(self, parameters: Parameters, state: Any) -> tuple[Parameters, Any, History]:
+        """(parameters, optimizer state, history) of the newest checkpoint, sharded like the arguments."""
         step = self.latest_step
         restored = self._checkpointer.load_checkpointables(step, {"parameters": parameters, "optimizer": state})
-        return step, restored["parameters"], restored["optimizer"]
+        metadata = self._checkpointer.checkpointables_metadata(step)
+        return restored["parameters"], restored["optimizer"], list(metadata.custom_metadata["history"])
 
     def close(self) -> None:
         """Waits for what is being written."""

@@ -13,7 +13,7 @@ def prompt(question: str) -> str:
 def code(text: str) -> str:
     """The Python code of one step's `text`: everything but the markers and what follows `<end_of_code>`."""
     text = text.split(markers.END_OF_CODE)[0]
-    return text.replace(markers.CODE, "").replace(markers.END_OF_STEP, "").strip("\n")
+    return text.replace(markers.CODE, "").replace(markers.END_OF_STEP, "\n").strip("\n")
 
 
 def with_output(text: str, output: str) -> str:

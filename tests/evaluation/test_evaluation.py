@@ -1,0 +1,66 @@
+"""What is measured: levels, false positives on fresh numbers, pair accuracy."""
+
+import numpy as np
+
+from rstar_jax import evaluation
+from rstar_jax.evaluation.programs import fresh_numbers
+from rstar_jax.problems import Problem
+from rstar_jax.search import Kind, Tree
+from rstar_jax.search.tree import Node
+from rstar_jax.verifier import Verifier
+
+
+def problem(level=2, question="State the final answer to the following arithmetic problem: 3 + 4 + 4 - 4 ="):
+    return Problem(id="p", question=question, answer="7", level=level, family="chain_sum")
+
+
+def tree_of(*lines):
+    """A tree with one correct trajectory whose steps are `lines`."""
+    tree = Tree(problem(), key=1, prompt="", prompt_tokens=())
+    node = 0
+    for line in lines:
+        node = tree.add(node, Node(text=f"\n{line}\n<end_of_step>", tokens=(1,), kind=Kind.STEP, verdict="ok"))
+    node = tree.add(node, Node(text="\n<answer>\\boxed{7}<end_of_answer>", tokens=(1,), kind=Kind.ANSWER, answer="7"))
+    tree.correct[node] = 1
+    return tree
+
+
+def test_the_headline_is_the_mean_over_frontier_levels():
+    problems = [problem(1), problem(2), problem(2), problem(3)]
+    assert evaluation.by_level(problems, [1.0, 1.0, 0.0, 0.0], (2, 3)) == {1: 1.0, 2: 0.5, 3: 0.0, None: 0.25}
+    assert evaluation.by_level([problem(None)] * 2, [1.0, 0.0], (2,)) == {None: 0.5}
+
+
+def test_equal_numbers_stay_equal_on_fresh_numbers():
+    program = fresh_numbers("a = 3 + 4\nb = a - 4", 0)
+    one, two, three = (int(word) for word in program.replace("\n", " ").split() if word.isdigit())
+    assert two == three and one != two
+    assert program != fresh_numbers("a = 3 + 4\nb = a - 4", 1)
+
+
+def test_a_right_answer_by_a_wrong_program_is_found():
+    right = tree_of("a = 3 + 4", "b = a + 4", "c = b - 4", "print(c)")
+    reordered = tree_of("a = 4 - 4", "b = a + 4", "c = b + 3", "print(c)")
+    skipping = tree_of("a = 3 + 4", "print(a)")  # + 4 - 4 cancel, here
+    with Verifier(workers=1) as verifier:
+        assert evaluation.false_positive_share([right, reordered], verifier, trajectories=2) == (0.0, 2)
+        assert evaluation.false_positive_share([right, skipping], verifier, trajectories=2) == (0.5, 2)
+
+
+def test_pair_accuracy_by_kind():
+    class Scorer:
+        def score(self, prefixes, candidates):
+            return [np.array([len(tokens) for tokens in own]) for own in candidates]
+
+    class Letters:
+        def encode(self, text):
+            return tuple(map(ord, text))
+
+    row = {"question": "q", "prefix": "", "kind": "step"}
+    rows = [
+        {**row, "chosen": "long", "rejected": "x"},
+        {**row, "chosen": "x", "rejected": "long"},
+        {**row, "chosen": "ab", "rejected": "cd", "kind": "trajectory"},
+    ]
+    accuracy = evaluation.pair_accuracy([rows], Scorer(), Letters())
+    assert accuracy == {None: (0.5, 3), "step": (0.5, 2), "trajectory": (0.5, 1)}

@@ -1,0 +1,54 @@
+"""A policy that knows the worked example of every problem and often miswrites a number: trees with both kinds of ends."""
+
+import random
+import re
+
+from rstar_jax.evolution.world import World
+from rstar_jax.problems import Problem, procedural
+from rstar_jax.search import Step
+from rstar_jax.trajectory import markers, steps
+
+MISTAKES = 0.25
+
+
+def _nodes(question):
+    """The texts that a right trajectory is made of, step by step, outputs left out."""
+    problem = Problem(id="x", question=question, answer="0", family="chain_sum")
+    *lines, last = procedural.worked_program(problem)
+    texts = [line + markers.END_OF_STEP for line in lines] + [last + markers.END_OF_CODE]
+    return [markers.CODE + texts[0], *texts[1:]]
+
+
+class ScriptedSampler:
+    def __init__(self, tokenizer, greedy, seed):
+        self.tokenizer, self.greedy, self.seed = tokenizer, greedy, seed
+
+    def encode(self, text):
+        return self.tokenizer.encode(text)
+
+    def expand(self, prefixes, n, *, stops):
+        return [[self._step(prefix, i, stops) for i in range(n)] for prefix in prefixes]
+
+    def _step(self, prefix, sample, stops):
+        rng = random.Random(f"{self.seed}{prefix.key}{sample}")
+        question = prefix.text.split(f"{markers.USER}:\n")[1].split(f"\n{markers.ASSISTANT}")[0]
+        nodes = _nodes(question)
+        written = prefix.text.split(markers.ASSISTANT)[1]
+        if markers.END_OF_OUTPUT in written:
+            output = written.split(markers.OUTPUT)[1].split(markers.END_OF_OUTPUT)[0]
+            text, stop = steps.boxed(output), markers.END_OF_ANSWER
+        elif markers.END_OF_STEP in stops:
+            text = nodes[written.count(markers.END_OF_STEP)]
+            stop = markers.END_OF_CODE if text.endswith(markers.END_OF_CODE) else markers.END_OF_STEP
+        else:
+            text, stop = "".join(nodes), markers.END_OF_CODE
+        if not self.greedy and rng.random() < MISTAKES and stop == markers.END_OF_STEP:
+            text = re.sub(r"\d+(?=<)", lambda match: str(int(match.group()) + 1), text)
+        return Step(text=text, tokens=self.tokenizer.encode(text), logprob=-1.0, stop=stop)
+
+
+class ScriptedWorld(World):
+    """A world with a scripted policy; its PPM, verifier and grader are real."""
+
+    def sampler(self, policy, *, greedy=False, seed=None):
+        return ScriptedSampler(self.tokenizer, greedy, self.seed if seed is None else seed)

@@ -1,0 +1,161 @@
+"""The whole loop on a few problems: what it leaves behind, and that a killed run ends like an undisturbed one."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rstar_jax.decoding import DecodingConfig
+from rstar_jax.evaluation import EvaluationConfig
+from rstar_jax.evolution import data
+from rstar_jax.evolution import evolve as evolve_module
+from rstar_jax.evolution.config import EvolutionConfig, RoundConfig
+from rstar_jax.evolution.run_folder import RunFolder
+from rstar_jax.models import DecoderConfig
+from rstar_jax.partitioning import MeshConfig
+from rstar_jax.problems.procedural import ProceduralProblems
+from rstar_jax.search import PairConfig, SearchConfig, read_trees
+from rstar_jax.training import TrainingConfig
+from tests.evolution.scripted import ScriptedWorld
+
+SEARCH = SearchConfig(
+    candidates=3,
+    rollouts=4,
+    max_depth=16,
+    exploration=2.0,
+    value_mode="terminal",
+    max_consecutive_errors=1,
+    max_prefix_tokens=192,
+)
+TRAINING = TrainingConfig(steps=4, batch=4, learning_rate=1e-3, buckets=(192,), checkpoint_every=2)
+
+
+def config():
+    first = RoundConfig(search=SEARCH, policy=TRAINING, ppm=TRAINING, pairs=PairConfig())
+    second = dataclasses.replace(first, search=dataclasses.replace(SEARCH, value_mode="ppm"))
+    return EvolutionConfig(
+        model=DecoderConfig(vocabulary_size=384, layers=1, embed=16, heads=2, kv_heads=1, head=8, mlp=16),
+        problems=ProceduralProblems(
+            families=("chain_sum",), bootstrap=(12, 3, 2, 2), rounds=((2, 3, 3, 0), (2, 3, 3, 0)), heldout=3
+        ),
+        bootstrap=TRAINING,
+        rounds=(first, second),
+        decoding=DecodingConfig(
+            max_step_tokens=8, max_block_tokens=8, prefix_buckets=(192,), row_buckets=(8,), score_buckets=(32,)
+        ),
+        evaluation=EvaluationConfig(search=dataclasses.replace(SEARCH, value_mode="test"), samples=4),
+        mesh=MeshConfig(data=1),
+        shards=2,
+        verifier_workers=1,
+    )
+
+
+def settled(run_dir):
+    """The metrics of a run without what a clock had a say in."""
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["name"] != "phase_seconds"]
+
+
+def left_behind(run_dir):
+    """Trees and data of all rounds."""
+    trees = [[tree.to_dict() for tree in read_trees(run_dir / f"round_{n}" / "trees")] for n in (1, 2)]
+    rows = [data.read_rows(run_dir / f"round_{n}" / kind) for n in (1, 2) for kind in ("policy_data", "preference_data")]
+    return trees, rows
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rstar_jax.evolution.world.World", ScriptedWorld)
+        page = evolve_module.evolve(config(), run_dir)
+    assert page == run_dir / "report" / "index.html" and page.exists()
+    return run_dir
+
+
+def test_the_loop_leaves_all_its_numbers(undisturbed):
+    rows = settled(undisturbed)
+    names = {row["name"] for row in rows if row["round"] == 2}
+    assert names >= {
+        "greedy_accuracy",
+        "control_greedy_accuracy",
+        "search_accuracy",
+        "majority_accuracy",
+        "pass_at_4",
+        "ppm_pair_accuracy",
+        "false_positive_share",
+        "solved_share",
+    }
+    assert all({"round", "name", "value", "split"} <= set(row) for row in rows)
+    (greedy,) = [row for row in rows if row["name"] == "greedy_accuracy" and row["round"] == 2 and "level" not in row]
+    assert greedy["value"] == 1.0  # the scripted policy is right when it is not sampled
+    trees, (trajectories, pairs, *_) = left_behind(undisturbed)
+    assert len(trees[0]) == 8 and trajectories and pairs
+    assert {row["kind"] for row in pairs} == {"step", "trajectory"}
+
+
+def test_heldout_trees_carry_no_answer(undisturbed):
+    trees = list(read_trees(undisturbed / "round_2" / "heldout_trees"))
+    assert trees and {tree.problem.answer for tree in trees} == {""}
+
+
+class Killed(Exception):
+    pass
+
+
+PHASES = ("0_bootstrap", "1_search", "1_select", "1_policy", "2_ppm", "2_control", "2_evaluate_search")
+
+
+def test_a_run_cut_off_in_every_phase_ends_the_same(undisturbed, tmp_path, monkeypatch):
+    """Cuts the run off after the work of each of some phases, before its marker stands: the worst moment."""
+    monkeypatch.setattr("rstar_jax.evolution.world.World", ScriptedWorld)
+    whole = RunFolder.phase
+    for cut in PHASES:
+
+        def phase(self, name, work, cut=cut):
+            def work_then_die():
+                work()
+                self.metrics.flush()  # as if some rows had reached the disk
+                raise Killed
+
+            return whole(self, name, work_then_die if name == cut else work)
+
+        monkeypatch.setattr(RunFolder, "phase", phase)
+        with pytest.raises(Killed):
+            evolve_module.evolve(config(), tmp_path)
+    monkeypatch.setattr(RunFolder, "phase", whole)
+    evolve_module.evolve(config(), tmp_path)
+    assert settled(tmp_path) == settled(undisturbed)
+    assert left_behind(tmp_path) == left_behind(undisturbed)
+
+
+
+
+@pytest.mark.slow
+def test_kill_minus_nine(tmp_path):
+    """SIGKILL at moments spread over a run of the command itself, until it ends; against a run left alone."""
+    script = (
+        "import sys; from tests.evolution.test_evolve import config; from rstar_jax.evolution.evolve import evolve;"
+        "evolve(config(), sys.argv[1])"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"), "PYTHONPATH": root}
+
+    def start(run_dir):
+        return subprocess.Popen([sys.executable, "-c", script, str(run_dir)], env=environment, start_new_session=True)
+
+    assert start(tmp_path / "alone").wait(timeout=600) == 0
+    for seconds in range(8, 40, 4):
+        process = start(tmp_path / "killed")
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        if process.wait() == 0:
+            break
+    assert start(tmp_path / "killed").wait(timeout=600) == 0
+    assert settled(tmp_path / "killed") == settled(tmp_path / "alone")
+    assert left_behind(tmp_path / "killed") == left_behind(tmp_path / "alone")

@@ -1,0 +1,115 @@
+"""Training: what is killed and begun again ends the same; batches depend on the step alone; moments are sharded."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from rstar_jax.models import Decoder, DecoderConfig, parameters
+from rstar_jax.partitioning import MeshConfig, make_mesh
+from rstar_jax.training import TrainingConfig, batches, losses, trainer
+from rstar_jax.training.optimizer import learning_rate, make_optimizer
+
+MODEL = DecoderConfig(vocabulary_size=64, layers=2, embed=16, heads=4, kv_heads=2, head=8, mlp=16)
+CONFIG = TrainingConfig(steps=8, batch=4, learning_rate=1e-2, warmup_steps=2, buckets=(16,), checkpoint_every=3)
+LOSS = functools.partial(losses.policy_loss, MODEL)
+
+
+def examples(count=50):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(4, 16, count)
+    return [
+        batches.PolicyExample(tokens=rng.integers(0, 64, n).astype(np.int32), learn=np.arange(n) > 1) for n in lengths
+    ]
+
+
+def batch_at(config=CONFIG):
+    at = batches.order([examples(), examples(20)], [0.7, 0.3], lambda e: len(e.tokens), config.batch, config.seed)
+    return lambda step: batches.policy_batch(at(step), config.buckets)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_resumed_equals_uninterrupted(tmp_path, optimizer):
+    import dataclasses
+
+    config = dataclasses.replace(CONFIG, optimizer=optimizer)
+    mesh = make_mesh(MeshConfig(data=2))
+    start = parameters.initialise(Decoder, MODEL, mesh, 0)
+    whole, history = trainer.train(LOSS, start, batch_at(), config, mesh)
+
+    def kill(step, metrics):
+        if step == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        trainer.train(LOSS, start, batch_at(), config, mesh, checkpoints=tmp_path / "run", on_step=kill)
+    seen = []
+    resumed, again = trainer.train(
+        LOSS, start, batch_at(), config, mesh, checkpoints=tmp_path / "run", on_step=lambda step, _: seen.append(step)
+    )
+    assert seen[0] == 3  # from the checkpoint, not from the start
+    assert again == history
+    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+
+
+def test_training_learns_and_leaves_its_start_alone():
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    start = parameters.initialise(Decoder, MODEL, mesh, 0)
+    before = jax.tree.map(np.array, start)
+    at = batches.order([examples(4)], [1.0], lambda e: len(e.tokens), 4, 0)
+    config = TrainingConfig(steps=60, batch=4, learning_rate=2e-2, buckets=(16,))
+    _, history = trainer.train(LOSS, start, lambda s: batches.policy_batch(at(s), (16,)), config, mesh)
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.array, start))
+
+
+def test_batches_depend_on_the_step_alone():
+    first, second = batch_at(), batch_at()
+    late = second(13)
+    for step in (0, 5, 13):
+        for name, value in first(step).items():
+            np.testing.assert_array_equal(value, batch_at()(step)[name])
+    np.testing.assert_array_equal(first(13)["tokens"], late["tokens"])
+    assert not np.array_equal(first(0)["tokens"], first(1)["tokens"])
+
+
+def test_every_example_comes_once_an_epoch():
+    source = examples(32)
+    at = batches.order([source], [1.0], lambda e: len(e.tokens), 4, 3)
+    seen = sorted(id(example) for step in range(8) for example in at(step))
+    assert seen == sorted(id(example) for example in source)
+
+
+def test_moments_lie_as_their_parameters_do():
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    start = parameters.initialise(Decoder, MODEL, mesh, 0)
+    abstract = jax.eval_shape(make_optimizer(CONFIG).init, start)
+    where = trainer.optimizer_shardings(abstract, start, mesh)
+    specs = {
+        jax.tree_util.keystr(path): leaf.spec for path, leaf in jax.tree_util.tree_leaves_with_path(where)
+    }
+    gates = [spec for path, spec in specs.items() if path.endswith("['layers']['gate']")]
+    assert gates and all(spec == start["layers"]["gate"].sharding.spec for spec in gates)
+    assert start["layers"]["gate"].sharding.spec == jax.sharding.PartitionSpec(None, "fsdp", "tensor")
+
+
+def test_sharded_training_equals_one_device():
+    results = []
+    for config in (MeshConfig(data=1), MeshConfig(data=2, fsdp=2, tensor=2)):
+        count = config.data * config.fsdp * config.tensor
+        mesh = make_mesh(config, jax.devices()[:count])
+        start = parameters.initialise(Decoder, MODEL, mesh, 0)
+        results.append(trainer.train(LOSS, start, batch_at(), CONFIG, mesh)[1][-1]["loss"])
+    assert abs(results[0] - results[1]) < 1e-4
+
+
+def test_learning_rate_warms_up_and_decays():
+    rates = [learning_rate(CONFIG, step) for step in range(CONFIG.steps)]
+    assert rates[0] == CONFIG.learning_rate / 2
+    assert max(rates) == CONFIG.learning_rate
+    assert rates[-1] < 0.2 * CONFIG.learning_rate
