@@ -1,6 +1,6 @@
 """Accuracy on problems with known answers: greedy, majority, pass@k, and search judged by the PPM."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rstar_jax.problems import Problem
 from rstar_jax.search import (
@@ -61,10 +61,10 @@ def search_answers(
     scorer: StepScorer,
     verifier: Verifier,
     seed: int,
-    on_progress=None,
+    in_flight: int,
+    on_progress: Callable[[SearchStats], None] | None = None,
 ) -> tuple[list[Tree], list[str | None]]:
     """Test-time search: the trees, and of each the answer whose trajectory the PPM values most. No gold is given."""
-    stats = SearchStats()
     trees = search(
         problems,
         sampler=sampler,
@@ -73,7 +73,7 @@ def search_answers(
         scorer=scorer,
         config=config,
         seed=seed,
-        stats=stats,
+        in_flight=in_flight,
         on_progress=on_progress,
     )
     leaves = [best(tree) for tree in trees]

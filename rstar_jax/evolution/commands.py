@@ -47,6 +47,7 @@ def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, outpu
                 scorer=world.scorer(_ppm(world, run_dir, number)),
                 verifier=world.verifier,
                 seed=config.seed,
+                in_flight=config.in_flight,
                 on_progress=lambda stats: advance_to(stats.finished_trees, f"{stats.expansions} expansions"),
             )
     folder = epath.Path(output)
@@ -84,6 +85,7 @@ def evaluate(
                 scorer=world.scorer(_ppm(world, run_dir, number)),
                 verifier=world.verifier,
                 seed=config.seed,
+                in_flight=config.in_flight,
             )
             golds = [problem.answer for problem in asked]
             values["search_accuracy"] = evaluation.grade_answers(golds, answers, world.grader)
@@ -109,7 +111,7 @@ def train_policy(*, config: EvolutionConfig, run_dir: str, data: str | None, out
 
 
 def train_ppm(*, config: EvolutionConfig, run_dir: str, data: str | None, output: str, round: int | None) -> None:
-    """Trains a PPM from a round's policy on {"question", "prefix", "chosen", "rejected"} rows; writes it to `output`."""
+    """Trains a PPM from a round's policy on {"question", "prefix", "chosen", "rejected"} rows, into `output`."""
     settings = config.rounds[-1].ppm
     with _world(config, run_dir) as world:
         rows = _rows(run_dir, data, round, "preference_data", ("question", "prefix", "chosen", "rejected"))

@@ -36,6 +36,7 @@ class EvolutionConfig:
     model: the decoder; its vocabulary_size is also the size of the tokenizer that is trained.
     bootstrap: the training from random weights on worked examples; every round's policy begins from it.
     tail_share: the share of worked examples above level 1 in the bootstrap's batches. There are few of them.
+    in_flight: trees that are searched at the same time; more of them fill batches better and hold more memory.
     shards: in how many pieces a round's search is done; a killed run repeats one piece at most.
     """
 
@@ -49,5 +50,6 @@ class EvolutionConfig:
     limits: Limits = Limits()
     verifier_workers: int | None = None
     tail_share: float = 0.15
+    in_flight: int = 256
     shards: int = 4
     seed: int = 0

@@ -127,7 +127,7 @@ class Evolution:
     def _train(
         self, number: int, name: str, kind: str, start: Parameters, batch_at: data.BatchAt, config: TrainingConfig
     ) -> Parameters:
-        """One training with its bar, its losses in the metrics, and checkpoints from which it goes on if it is killed."""
+        """One training: its bar, its losses in the metrics, and checkpoints from which it goes on if it is killed."""
         loss = policy_loss(self.world.model) if kind == "policy" else preference_loss(self.world.model)
         under_way = self.folder.round(number) / f"{name}_training"
         with progress.bar(f"round {number}: train {name}", config.steps, "steps") as advance_to:
@@ -226,13 +226,14 @@ class Evolution:
                     grader=self.world.grader,
                     config=settings.search,
                     seed=self.config.seed,
+                    in_flight=self.config.in_flight,
                     on_progress=on_progress,
                 )
                 write_shard(trees_folder, shard, total, trees)
                 done += len(trees)
 
     def _select(self, number: int, settings: RoundConfig) -> None:
-        """Writes the policy's trajectories and the PPM's pairs as data sets; notes what was solved, and how honestly."""
+        """Writes the policy's trajectories and the PPM's pairs; notes what was solved, and how honestly."""
         folder = self.folder.round(number)
         trees = sorted(read_trees(folder / "trees"), key=lambda tree: tree.problem.id)
         trajectories = data.policy_rows(trees, settings.trajectories)
@@ -308,6 +309,7 @@ class Evolution:
                 scorer=self.world.scorer(self._ppm(number)),
                 verifier=self.world.verifier,
                 seed=self.config.seed,
+                in_flight=self.config.in_flight,
                 on_progress=lambda stats: advance_to(stats.finished_trees, f"{stats.expansions} expansions"),
             )
         write_shard(self.folder.round(number) / "heldout_trees", 0, 1, trees)
@@ -328,6 +330,7 @@ class Evolution:
             grader=self.world.grader,
             config=search_config,
             seed=self.config.seed,
+            in_flight=self.config.in_flight,
         )
         accuracy = evaluation.pair_accuracy(
             [data.preference_rows([tree], settings.pairs) for tree in trees],

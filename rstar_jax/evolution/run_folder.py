@@ -1,7 +1,7 @@
 """The run folder: what is there, what is done, and the numbers of the run. A killed run goes on from it.
 
-Every phase leaves a done-marker when all that it wrote stands. The marker holds how many metric rows there were then, so
-that the rows of a phase that was cut off are dropped when it is begun again.
+Every phase leaves a done-marker when all that it wrote stands. The marker holds how many metric rows there were then,
+so that the rows of a phase that was cut off are dropped when it is begun again.
 """
 
 import json

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rstar_jax.models import attention
 from rstar_jax.models.config import DecoderConfig
 from rstar_jax.partitioning import constrain
 
@@ -91,7 +90,12 @@ class Layer(nnx.Module):
         query = query.reshape(*query.shape[:2], c.kv_heads, c.heads // c.kv_heads, c.head).swapaxes(1, 2)
         key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
         # Scores are cheaper to compute again in the backward pass than to keep: a fifth of a train step on CPU.
-        o = jax.checkpoint(attend)(query, key, value, cache).astype(dtype).swapaxes(1, 2).reshape(*x.shape[:2], c.heads, c.head)
+        o = (
+            jax.checkpoint(attend)(query, key, value, cache)
+            .astype(dtype)
+            .swapaxes(1, 2)
+            .reshape(*x.shape[:2], c.heads, c.head)
+        )
         x = x + jnp.einsum("btnh,nhd->btd", o, self.out[...].astype(dtype))
         x = constrain(x, "batch", "length", "activation")
         h = self.mlp_norm(x)

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from rstar_jax.models.config import DecoderConfig
-from rstar_jax.models.decoder import Decoder, PreferenceModel
+from rstar_jax.models.decoder import PreferenceModel
 from rstar_jax.partitioning import sharding
 
 Parameters = dict[str, Any]

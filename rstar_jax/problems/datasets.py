@@ -99,8 +99,7 @@ class _Rows(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples(rows) for split, rows in self._rows.items()}
 
     def _generate_examples(self, rows: Sequence[dict]):
-        for key, row in enumerate(rows):
-            yield key, row
+        yield from enumerate(rows)
 
 
 def _prepare(builder: tfds.core.GeneratorBasedBuilder) -> None:

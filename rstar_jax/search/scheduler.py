@@ -63,8 +63,8 @@ def search(
     """One searched tree a problem, in the order of `problems`.
 
     grader: None in a test-time search, which never sees the ground truth: its trees carry problems without answers.
-    scorer: the PPM; None in a terminal-guided search. in_flight: trees that are searched at the same time. on_progress: called after each turn of a group. stats: counted up
-    in place.
+    scorer: the PPM; None in a terminal-guided search. in_flight: trees that are searched at the same time.
+    on_progress: called after each turn of a group. stats: counted up in place.
 
     Raises: ValueError if the value mode needs a scorer or a grader that is not given.
     """

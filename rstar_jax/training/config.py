@@ -9,7 +9,7 @@ class TrainingConfig:
     """One training run.
 
     steps: optimizer steps. batch: sequences a step (policy) or preference pairs a step (PPM).
-    learning_rate: the peak; linear warm-up over `warmup_steps`, then cosine (or linear) decay to `final_fraction` of it.
+    learning_rate: the peak; linear warm-up over `warmup_steps`, then decay to `final_fraction` of it.
     optimizer: 'muon' for matrices with AdamW for the rest, or 'adamw' for all (the paper's).
     max_length: longer sequences are dropped, and counted. buckets: the lengths that batches are padded to.
     checkpoint_every: steps between checkpoints from which a killed run goes on.

@@ -90,7 +90,7 @@ def train(
     """Trains `parameters` for `config.steps` steps; returns the new ones and the metrics of every step.
 
     batch_at: the batch of a step; a pure function of the step, which is what makes resuming exact.
-    checkpoints: folder for parameters, optimizer state and history; a run that finds a checkpoint there goes on from it.
+    checkpoints: folder for parameters, optimizer state and history; a run that finds one there goes on from it.
     on_step: called with step and metrics, one step late so that the device is never waited for.
     """
     with jax.set_mesh(mesh):

@@ -1,4 +1,4 @@
-"""A policy that knows the worked example of every problem and often miswrites a number: trees with both kinds of ends."""
+"""A policy that knows every worked example and often miswrites a number: trees with both kinds of ends."""
 
 import random
 import re

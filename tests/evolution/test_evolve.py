@@ -64,7 +64,9 @@ def settled(run_dir):
 def left_behind(run_dir):
     """Trees and data of all rounds."""
     trees = [[tree.to_dict() for tree in read_trees(run_dir / f"round_{n}" / "trees")] for n in (1, 2)]
-    rows = [data.read_rows(run_dir / f"round_{n}" / kind) for n in (1, 2) for kind in ("policy_data", "preference_data")]
+    rows = [
+        data.read_rows(run_dir / f"round_{n}" / kind) for n in (1, 2) for kind in ("policy_data", "preference_data")
+    ]
     return trees, rows
 
 
@@ -132,8 +134,6 @@ def test_a_run_cut_off_in_every_phase_ends_the_same(undisturbed, tmp_path, monke
     evolve_module.evolve(config(), tmp_path)
     assert settled(tmp_path) == settled(undisturbed)
     assert left_behind(tmp_path) == left_behind(undisturbed)
-
-
 
 
 @pytest.mark.slow

@@ -53,7 +53,9 @@ def test_parts_merge_into_dense_softmax_attention():
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     dense = np.einsum("bktgs,bksh->bktgh", weights / weights.sum(-1, keepdims=True), value)
     cuts = [slice(0, 4), slice(4, 9), slice(9, 10)]
-    first, second, third = (attention.part(query, key[:, :, c], value[:, :, c], jnp.asarray(mask[:, :, c])) for c in cuts)
+    first, second, third = (
+        attention.part(query, key[:, :, c], value[:, :, c], jnp.asarray(mask[:, :, c])) for c in cuts
+    )
     merged = attention.normalise(attention.merge(attention.merge(first, second), third))
     np.testing.assert_allclose(merged, dense, atol=1e-5)
 

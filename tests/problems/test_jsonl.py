@@ -7,7 +7,9 @@ from rstar_jax.problems import jsonl
 
 def test_reads_questions_and_answers(tmp_path):
     file = tmp_path / "problems.jsonl"
-    file.write_text('{"index": 7, "question": "1 + 1?", "answer": 2}\n\n{"question": "2?", "answer": "4", "level": 1}\n')
+    file.write_text(
+        '{"index": 7, "question": "1 + 1?", "answer": 2}\n\n{"question": "2?", "answer": "4", "level": 1}\n'
+    )
     first, second = jsonl.read_problems(file)
     assert (first.id, first.question, first.answer, first.level) == ("7", "1 + 1?", "2", None)
     assert (second.id, second.answer, second.level) == ("3", "4", 1)  # without an id, its line number

@@ -10,7 +10,10 @@ from rstar_jax.training import batches, losses
 from rstar_jax.trajectory import markers, steps
 from rstar_jax.trajectory.tokenizer import Tokenizer
 
-RESPONSE = "<code>\na = 1 + 2\n<end_of_step>\nprint(a)\n<end_of_code>\n<output>3<end_of_output>\n<answer>\\boxed{3}<end_of_answer>"
+RESPONSE = (
+    "<code>\na = 1 + 2\n<end_of_step>\nprint(a)\n<end_of_code>"
+    "\n<output>3<end_of_output>\n<answer>\\boxed{3}<end_of_answer>"
+)
 TOKENIZER = Tokenizer.train([steps.prompt("1 + 2") + RESPONSE], 300)
 MODEL = DecoderConfig(vocabulary_size=len(TOKENIZER), layers=1, embed=16, heads=2, kv_heads=1, head=8, mlp=16)
 

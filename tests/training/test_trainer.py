@@ -90,9 +90,7 @@ def test_moments_lie_as_their_parameters_do():
     start = parameters.initialise(Decoder, MODEL, mesh, 0)
     abstract = jax.eval_shape(make_optimizer(CONFIG).init, start)
     where = trainer.optimizer_shardings(abstract, start, mesh)
-    specs = {
-        jax.tree_util.keystr(path): leaf.spec for path, leaf in jax.tree_util.tree_leaves_with_path(where)
-    }
+    specs = {jax.tree_util.keystr(path): leaf.spec for path, leaf in jax.tree_util.tree_leaves_with_path(where)}
     gates = [spec for path, spec in specs.items() if path.endswith("['layers']['gate']")]
     assert gates and all(spec == start["layers"]["gate"].sharding.spec for spec in gates)
     assert start["layers"]["gate"].sharding.spec == jax.sharding.PartitionSpec(None, "fsdp", "tensor")

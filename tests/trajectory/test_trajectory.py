@@ -5,7 +5,10 @@ import pytest
 from rstar_jax.trajectory import markers, steps
 from rstar_jax.trajectory.tokenizer import Tokenizer
 
-TEXT = "<code>\na = 12 + 7\n<end_of_step>\nprint(a)\n<end_of_code>\n<output>19<end_of_output>\n<answer>\\boxed{19}<end_of_answer>"
+TEXT = (
+    "<code>\na = 12 + 7\n<end_of_step>\nprint(a)\n<end_of_code>"
+    "\n<output>19<end_of_output>\n<answer>\\boxed{19}<end_of_answer>"
+)
 
 
 @pytest.fixture(scope="module")
