@@ -1,0 +1,100 @@
+"""Decoding and training speed of the embedded default against this machine's matrix product: prints one JSON line.
+
+    python tests/benchmarks/local.py
+
+decode: candidates under full batches of shared prefixes; train: one step of the policy. The needed operations are 2 (6)
+a parameter and token; the peak is that of a large fp32 matrix product, measured in the same run.
+"""
+
+import json
+import time
+
+import gin
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rstar_jax import configuration
+from rstar_jax.decoding import PolicySampler
+from rstar_jax.evolution.config import EvolutionConfig
+from rstar_jax.evolution.world import policy_loss
+from rstar_jax.models import Decoder, parameters
+from rstar_jax.partitioning import make_mesh
+from rstar_jax.search import Prefix
+from rstar_jax.training import trainer
+from rstar_jax.trajectory.tokenizer import Tokenizer
+
+REPEATS = 5
+
+
+def best_seconds(work) -> float:
+    """The shortest of some runs, after one that compiles."""
+    work()
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def peak_flops() -> float:
+    """Operations a second of a 2048 x 2048 fp32 matrix product."""
+    size = 2048
+    product = jax.jit(lambda a, b: a @ b)
+    matrix = jnp.ones((size, size))
+    return 2 * size**3 / best_seconds(lambda: product(matrix, matrix).block_until_ready())
+
+
+def main() -> None:
+    """Measures both and prints the line."""
+    configuration.parse([], [])
+    config = gin.get_configurable(EvolutionConfig)()
+    mesh = make_mesh(config.mesh)
+    model, decoding, training = config.model, config.decoding, config.rounds[0].policy
+    tokenizer = Tokenizer.train(["a = 1 + 2"] * 10, model.vocabulary_size)
+    policy = parameters.initialise(Decoder, model, mesh, 0)
+    count = parameters.count(policy)
+    rng = np.random.default_rng(0)
+
+    rows, length = decoding.row_buckets[-1], decoding.prefix_buckets[0]
+    prefixes = [
+        Prefix(key=(i,), text="", tokens=tuple(int(t) for t in rng.integers(11, len(tokenizer), length)))
+        for i in range(rows)
+    ]
+    candidates = config.rounds[0].search.candidates
+    sampler = PolicySampler(model, policy, tokenizer, mesh, decoding, seed=0)
+    expand_seconds = best_seconds(lambda: sampler.expand(prefixes, candidates))
+    sampled = sampler.tokens_sampled / (REPEATS + 1)
+
+    shape = (training.batch, training.buckets[-1])
+    batch = {
+        "tokens": rng.integers(11, model.vocabulary_size, shape).astype(np.int32),
+        "valid": np.ones(shape, bool),
+        "learn": np.ones(shape, bool),
+    }
+    seconds: list[float] = []
+
+    def on_step(step: int, metrics: dict[str, float]) -> None:
+        seconds.append(time.perf_counter())
+
+    steps = training.__class__(steps=3 * REPEATS, batch=training.batch, learning_rate=1e-3, buckets=training.buckets)
+    trainer.train(policy_loss(model), policy, lambda step: batch, steps, mesh, on_step=on_step)
+    step_seconds = float(np.min(np.diff(seconds)))
+
+    peak = peak_flops()
+    trained = shape[0] * shape[1]
+    line = {
+        "parameters": count,
+        "gemm_peak_flops": peak,
+        "decode_tokens_per_second": sampled / expand_seconds,
+        "expansions_per_second": rows / expand_seconds,
+        "decode_peak_fraction": 2 * count * (sampled + rows * length) / expand_seconds / peak,
+        "train_tokens_per_second": trained / step_seconds,
+        "train_peak_fraction": 6 * count * trained / step_seconds / peak,
+    }
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
