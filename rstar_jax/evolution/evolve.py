@@ -322,9 +322,11 @@ class Evolution:
         The trees are annotated by the ground truth alone, so that the PPM has no say in which pairs there are.
         """
         settings = self.config.rounds[-1]
+        problems = self._frontier()
+        problems = problems[:: max(len(problems) // self.config.evaluation.pair_problems, 1)]
         search_config = dataclasses.replace(settings.search, value_mode="terminal")
         trees = search(
-            self._frontier(),
+            problems,
             sampler=self.world.sampler(self._policy(number), seed=self.config.seed + 1000),
             verifier=self.world.verifier,
             grader=self.world.grader,

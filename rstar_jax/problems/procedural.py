@@ -126,7 +126,7 @@ FAMILIES = {
         dataset="chain_sum",
         levels=tuple(
             dict(min_terms=low, max_terms=high, min_digits=1, max_digits=2)
-            for low, high in ((2, 4), (5, 5), (6, 6), (7, 8))
+            for low, high in ((2, 4), (5, 5), (6, 6), (7, 7))
         ),
         operations=lambda question: _expression_operations(_sum_expression(question)),
         admissible=_no_zero,
@@ -151,7 +151,7 @@ FAMILIES = {
         dataset="leg_counting",
         levels=tuple(
             dict(min_animals=low, max_animals=high, min_instances=2, max_instances=15)
-            for low, high in ((2, 3), (4, 4), (5, 5), (6, 7))
+            for low, high in ((2, 3), (4, 4), (5, 5), (6, 6))
         ),
         operations=_leg_operations,
         admissible=lambda question: all(_legs(name) for _, name in _animals(question)),

@@ -1,5 +1,7 @@
 """Procedural problems: worked examples are right, splits do not overlap, the data set keeps what it was given."""
 
+import re
+
 import pytest
 
 from rstar_jax.problems import datasets, procedural
@@ -20,7 +22,7 @@ def test_worked_examples_give_the_generators_answer(family):
     assert [outcome.output.strip() for outcome in outcomes] == [problem.answer for problem in problems]
     for problem in problems:
         assert steps.boxed_answer(procedural.worked_example(problem)) == problem.answer
-        assert "0 *" not in problem.question.replace("10 *", "")
+        assert not re.search(r"\b0\b", problem.question)  # a term that may be skipped and nobody sees it
 
 
 def test_levels_have_more_and_more_steps():
