@@ -55,12 +55,11 @@ def operative(root: Any) -> str:
     return "".join(lines)
 
 
-def run(
-    mode: Callable[..., int | None], files: Sequence[str], bindings: Sequence[str], flags: dict[str, Any]
-) -> int | None:
+def run(mode: Callable[..., None], files: Sequence[str], bindings: Sequence[str], flags: dict[str, Any]) -> None:
     """Calls a mode with its flags; modes that take a `config` get the EvolutionConfig of the gin files."""
     if "config" not in mode.__annotations__:
-        return mode(**flags)
+        mode(**flags)
+        return
     parse(files, bindings)
     try:
         from rstar_jax.evolution.config import EvolutionConfig
@@ -68,4 +67,4 @@ def run(
         config = gin.get_configurable(EvolutionConfig)()
     except (TypeError, ValueError) as error:
         raise ValueError(f"gin: {error}") from error
-    return mode(config=config, **flags)
+    mode(config=config, **flags)

@@ -1,6 +1,8 @@
 """`rstar MODE --gin_file=... --gin.NAME=VALUE ... --run_dir=DIR`: one mode, one function."""
 
 import argparse
+import errno
+import importlib
 import os
 import sys
 
@@ -23,6 +25,7 @@ HELP = {
     "output": "where the result goes",
 }
 DEFAULTS = {"run_dir": "runs/local"}
+BAD_INPUT = (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -48,20 +51,21 @@ def main(arguments: list[str] | None = None) -> int:
     module, function, _ = MODES[flags.pop("mode")]
     files, bindings = flags.pop("gin_file"), flags.pop("gin_bindings")
     try:
-        from importlib import import_module
-
         from rstar_jax import configuration
 
-        mode = getattr(import_module(module), function)
-        return configuration.run(mode, files, bindings, flags) or 0
-    except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        if os.environ.get("RSTAR_TRACEBACK"):
+        mode = getattr(importlib.import_module(module), function)
+        configuration.run(mode, files, bindings, flags)
+        return 0
+    except KeyboardInterrupt:
+        print("rstar: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except Exception as error:
+        # Orbax and TFDS raise errors of their own when the disk is full.
+        full = getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error)
+        if os.environ.get("RSTAR_TRACEBACK") or not (full or isinstance(error, BAD_INPUT)):
             raise
         print(f"rstar: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"rstar: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
-        return 1
+        return 1 if full else 2
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 
 import contextlib
 import io
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -104,6 +105,7 @@ class _Rows(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 def _prepare(builder: tfds.core.GeneratorBasedBuilder) -> None:
     tfds.disable_progress_bar()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every configuration that it has not seen
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself on standard output
         builder.download_and_prepare(file_format="array_record")
 

@@ -9,11 +9,11 @@ a parameter and token; the peak is that of a large fp32 matrix product, measured
 import json
 import time
 
-import gin
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import gin
 from rstar_jax import configuration
 from rstar_jax.decoding import PolicySampler
 from rstar_jax.evolution.config import EvolutionConfig
