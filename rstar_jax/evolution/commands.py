@@ -1,8 +1,6 @@
 """The modes of the command line that need models, each on the models of a run and on files of the run or of a user."""
 
-import contextlib
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
@@ -20,7 +18,6 @@ from rstar_jax.problems import Problem, datasets, jsonl
 from rstar_jax.report import report as write_report
 from rstar_jax.search import write_shard
 from rstar_jax.training import checkpoints, trainer
-from rstar_jax.trajectory.tokenizer import Tokenizer
 
 
 def evolve(*, config: EvolutionConfig, run_dir: str) -> None:
@@ -37,7 +34,7 @@ def report(*, run_dir: str) -> None:
 def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, output: str, round: int | None) -> None:
     """Test-time search: writes the trees and `answers.jsonl` ({"id", "question", "answer"} a line) into `output`."""
     asked = _problems(run_dir, problems)
-    with _world(config, run_dir) as world:
+    with open_world(config, run_dir) as world:
         number = _round(run_dir, round, "ppm")
         with progress.bar(f"search with round {number}", len(asked), "trees") as advance_to:
             trees, answers = evaluation.search_answers(
@@ -66,7 +63,7 @@ def evaluate(
     """Greedy, majority, search and pass@k on problems with answers: a table, and JSON lines if `output` is given."""
     asked = _problems(run_dir, problems)
     settings = config.evaluation
-    with _world(config, run_dir) as world:
+    with open_world(config, run_dir) as world:
         number = _round(run_dir, round, "policy")
         policy = _policy(world, run_dir, number)
         common = dict(verifier=world.verifier, grader=world.grader, max_prefix_tokens=config.decoding.max_prefix_tokens)
@@ -102,7 +99,7 @@ def evaluate(
 def train_policy(*, config: EvolutionConfig, run_dir: str, data: str | None, output: str, round: int | None) -> None:
     """Trains the bootstrap's policy on {"question", "response"} rows; writes the model to `output`."""
     settings = config.rounds[-1].policy
-    with _world(config, run_dir) as world:
+    with open_world(config, run_dir) as world:
         rows = _rows(run_dir, data, round, "policy_data", ("question", "response"))
         examples = training_data.policy_examples(rows, world.tokenizer, settings)
         batch_at = training_data.policy_batches([examples], [1.0], settings)
@@ -113,7 +110,7 @@ def train_policy(*, config: EvolutionConfig, run_dir: str, data: str | None, out
 def train_ppm(*, config: EvolutionConfig, run_dir: str, data: str | None, output: str, round: int | None) -> None:
     """Trains a PPM from a round's policy on {"question", "prefix", "chosen", "rejected"} rows, into `output`."""
     settings = config.rounds[-1].ppm
-    with _world(config, run_dir) as world:
+    with open_world(config, run_dir) as world:
         rows = _rows(run_dir, data, round, "preference_data", ("question", "prefix", "chosen", "rejected"))
         rows = [{"weight": 1.0, **row} for row in rows]
         examples = training_data.preference_examples(rows, world.tokenizer, settings)
@@ -121,20 +118,6 @@ def train_ppm(*, config: EvolutionConfig, run_dir: str, data: str | None, output
         start = parameters.preference_from_policy(world.model, policy, world.mesh)
         batch_at = training_data.preference_batches(examples, settings)
         _train(world, preference_loss(world.model), start, batch_at, settings, output, "ppm")
-
-
-@contextlib.contextmanager
-def _world(config: EvolutionConfig, run_dir: str) -> Iterator[World]:
-    with open_world(
-        model=config.model,
-        tokenizer=Tokenizer.load(epath.Path(run_dir) / "tokenizer"),
-        mesh=config.mesh,
-        decoding=config.decoding,
-        limits=config.limits,
-        workers=config.verifier_workers,
-        seed=config.seed,
-    ) as world:
-        yield world
 
 
 def _path(run_dir: str, number: int, model: str) -> epath.Path:

@@ -36,16 +36,7 @@ def evolve(config: EvolutionConfig, run_dir: epath.PathLike) -> epath.Path:
     if jax.config.jax_compilation_cache_dir is None:  # a resumed run compiles nothing again
         jax.config.update("jax_compilation_cache_dir", str(folder.path / "compiled"))
     _prepare_problems(config, folder)
-    tokenizer = Tokenizer.load(folder.path / "tokenizer")
-    with open_world(
-        model=config.model,
-        tokenizer=tokenizer,
-        mesh=config.mesh,
-        decoding=config.decoding,
-        limits=config.limits,
-        workers=config.verifier_workers,
-        seed=config.seed,
-    ) as world:
+    with open_world(config, folder.path) as world:
         Evolution(config, folder, world).run()
     return report(folder.path)
 

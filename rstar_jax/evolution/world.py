@@ -5,15 +5,17 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 
+from etils import epath
 from jax.sharding import Mesh
 
 from rstar_jax.decoding import DecodingConfig, PolicySampler, PreferenceScorer
+from rstar_jax.evolution.config import EvolutionConfig
 from rstar_jax.models import DecoderConfig
 from rstar_jax.models.parameters import Parameters
-from rstar_jax.partitioning import MeshConfig, make_mesh
+from rstar_jax.partitioning import make_mesh
 from rstar_jax.training import losses
 from rstar_jax.trajectory.tokenizer import Tokenizer
-from rstar_jax.verifier import Grader, Limits, Verifier
+from rstar_jax.verifier import Grader, Verifier
 
 
 @functools.cache
@@ -52,25 +54,16 @@ class World:
 
 
 @contextlib.contextmanager
-def open_world(
-    *,
-    model: DecoderConfig,
-    tokenizer: Tokenizer,
-    mesh: MeshConfig,
-    decoding: DecodingConfig,
-    limits: Limits,
-    workers: int | None,
-    seed: int,
-) -> Iterator[World]:
-    """Starts verifier and grader, and ends them however the run ends."""
-    model = dataclasses.replace(model, vocabulary_size=len(tokenizer))
-    with Verifier(limits=limits, workers=workers) as verifier, Grader() as grader:
+def open_world(config: EvolutionConfig, run_dir: epath.PathLike) -> Iterator[World]:
+    """The world of a run whose tokenizer is there. Ends verifier and grader however the run ends."""
+    tokenizer = Tokenizer.load(epath.Path(run_dir) / "tokenizer")
+    with Verifier(limits=config.limits, workers=config.verifier_workers) as verifier, Grader() as grader:
         yield World(
-            model=model,
+            model=dataclasses.replace(config.model, vocabulary_size=len(tokenizer)),
             tokenizer=tokenizer,
-            mesh=make_mesh(mesh),
-            decoding=decoding,
+            mesh=make_mesh(config.mesh),
+            decoding=config.decoding,
             verifier=verifier,
             grader=grader,
-            seed=seed,
+            seed=config.seed,
         )
