@@ -2,8 +2,8 @@
 
 A program is held against the worked example of its problem: it must use the same numbers as often, and print the same
 on fresh numbers, when every number literal is replaced by another one, the same for equal literals and in both
-programs. A program that skips a term or gets a right answer by luck fails one of the two. A superfluous step that does no harm
-fails as well, so the share is an upper bound.
+programs. A program that skips a term or gets a right answer by luck fails one of the two. A superfluous step that does
+no harm fails as well, so the share is an upper bound.
 """
 
 import random
