@@ -18,6 +18,8 @@ from rstar_jax.search.protocols import Prefix, Step
 from rstar_jax.trajectory import markers
 from rstar_jax.trajectory.tokenizer import Tokenizer
 
+_CANDIDATES_PER_ROW = 2  # scored at once for each prefix row: about as many as differ among a node's candidates
+
 
 def _bucket(size: int, buckets: Sequence[int], what: str) -> int:
     if size > buckets[-1]:
@@ -124,40 +126,36 @@ class PreferenceScorer:
 
     def __init__(self, model: DecoderConfig, parameters: Parameters, mesh: Mesh, config: DecodingConfig):
         self._model, self._parameters, self._mesh, self._config = model, parameters, mesh, config
-        self.tokens_scored = 0
 
     def score(self, prefixes: Sequence[Prefix], candidates: Sequence[Sequence[Sequence[int]]]) -> list[np.ndarray]:
         """One value in [-1, 1] for each candidate of each prefix."""
         results = [np.zeros(len(own), np.float32) for own in candidates]
-        config = self._config
-        rows = [(i, j) for i, own in enumerate(candidates) for j in range(len(own))]
-        limit = config.row_buckets[-1] * 2
-        for chosen in _batches([len(candidates[i][j]) for i, j in rows], limit):
-            batch = [rows[k] for k in chosen]
-            owners = sorted({i for i, _ in batch})
-            for start in range(0, len(owners), config.row_buckets[-1]):
-                group = owners[start : start + config.row_buckets[-1]]
-                members = [(i, j) for i, j in batch if i in set(group)]
-                values = self._score([prefixes[i].tokens for i in group], members, group, candidates)
-                for (i, j), value in zip(members, values, strict=True):
+        most = self._config.row_buckets[-1]
+        for group in _batches([len(prefix.tokens) for prefix in prefixes], most):
+            members = [(i, j) for i in group for j in range(len(candidates[i]))]
+            for start in range(0, len(members), most * _CANDIDATES_PER_ROW):
+                batch = members[start : start + most * _CANDIDATES_PER_ROW]
+                for (i, j), value in zip(batch, self._score(prefixes, candidates, batch), strict=True):
                     results[i][j] = value
         return results
 
-    def _score(self, prefixes, members, group, candidates) -> np.ndarray:
+    def _score(self, prefixes: Sequence[Prefix], candidates, batch: Sequence[tuple[int, int]]) -> np.ndarray:
+        """The values of one batch of (prefix, candidate) indices."""
         config = self._config
-        place = {i: k for k, i in enumerate(group)}
-        count = _bucket(len(prefixes), config.row_buckets, "a batch of prefixes")
-        length = _bucket(max(len(p) for p in prefixes), config.prefix_buckets, "a prefix")
-        tokens, lengths = _pad(prefixes, count, length)
-        own = [candidates[i][j] for i, j in members]
-        own_count = 2 * _bucket((len(own) + 1) // 2, config.row_buckets, "a batch of candidates")
-        own_length = _bucket(max(len(c) for c in own), config.score_buckets, "a candidate")
-        own_tokens, own_lengths = _pad(own, own_count, own_length)
-        owner = np.zeros(own_count, np.int32)
-        owner[: len(members)] = [place[i] for i, _ in members]
-        self.tokens_scored += int(own_lengths.sum())
+        owners = sorted({i for i, _ in batch})
+        place = {i: row for row, i in enumerate(owners)}
+        rows = _bucket(len(owners), config.row_buckets, "a batch of prefixes")
+        length = _bucket(max(len(prefixes[i].tokens) for i in owners), config.prefix_buckets, "a prefix")
+        tokens, lengths = _pad([prefixes[i].tokens for i in owners], rows, length)
+        own = [candidates[i][j] for i, j in batch]
+        per_row = -(-len(own) // _CANDIDATES_PER_ROW)
+        own_rows = _CANDIDATES_PER_ROW * _bucket(per_row, config.row_buckets, "a batch of candidates")
+        own_tokens, own_lengths = _pad(
+            own, own_rows, _bucket(max(map(len, own)), config.score_buckets, "a candidate step")
+        )
+        owner = np.zeros(own_rows, np.int32)
+        owner[: len(batch)] = [place[i] for i, _ in batch]
         with jax.set_mesh(self._mesh):
             where = partitioning.sharding(self._mesh, "batch")
             arrays = jax.device_put((tokens, lengths, owner, own_tokens, own_lengths), where)
-            values = _jitted("score")(self._model, self._parameters, *arrays)
-            return np.asarray(values)[: len(members)]
+            return np.asarray(_jitted("score")(self._model, self._parameters, *arrays))[: len(batch)]
