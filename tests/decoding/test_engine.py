@@ -53,6 +53,14 @@ def _next_logits(policy, tokens, length):
     return model.logits(hidden[0, length - 1])
 
 
+@jax.jit
+def _full_value(ppm, tokens, length):
+    model = parameters.bind(PreferenceModel, MODEL, ppm)
+    positions = jnp.arange(tokens.shape[1])[None]
+    hidden, _ = model.decoder(tokens, positions, attention.causal(attention.causal_mask(positions < length)))
+    return jnp.tanh(model.scores(hidden[0, length - 1]))
+
+
 def naive_sample(policy, prefix, sample, seed, room, temperature):
     """One candidate by recomputing the whole sequence for every token."""
     from rstar_jax.decoding.engine import _draw_key
@@ -154,11 +162,10 @@ def test_scores_equal_a_full_forward(policy, mesh):
     scores = scorer.score(prefixes(), candidates)
     for prefix, own, values in zip(prefixes(), candidates, scores, strict=True):
         for candidate, value in zip(own, values, strict=True):
-            tokens = jnp.array([prefix.tokens + candidate])
-            model = parameters.bind(PreferenceModel, MODEL, ppm)
-            attend = attention.causal(attention.causal_mask(jnp.ones(tokens.shape, bool)))
-            hidden, _ = model.decoder(tokens, jnp.arange(tokens.shape[1])[None], attend)
-            assert abs(float(jnp.tanh(model.scores(hidden[0, -1]))) - value) < 1e-5
+            tokens = np.zeros((1, 64), np.int32)
+            length = len(prefix.tokens) + len(candidate)
+            tokens[0, :length] = prefix.tokens + candidate
+            assert abs(float(_full_value(ppm, tokens, length)) - value) < 1e-5
 
 
 def test_a_prefix_that_does_not_fit_is_refused(policy, mesh):

@@ -46,7 +46,7 @@ def config():
         bootstrap=TRAINING,
         rounds=(first, second),
         decoding=DecodingConfig(
-            max_step_tokens=8, max_block_tokens=8, prefix_buckets=(192,), row_buckets=(8,), score_buckets=(32,)
+            max_step_tokens=8, max_block_tokens=8, prefix_buckets=(192,), row_buckets=(8,), score_buckets=(96,)
         ),
         evaluation=EvaluationConfig(search=dataclasses.replace(SEARCH, value_mode="test"), samples=4),
         mesh=MeshConfig(data=1),
