@@ -44,7 +44,7 @@ def preference_loss(
     total = jnp.maximum(jnp.sum(weight), 1e-6)
     loss = -jnp.sum(weight * jax.nn.log_sigmoid(chosen - rejected)) / total
     right = jnp.sum(weight * (chosen > rejected)) / total
-    return loss, {"loss": loss, "pair_accuracy": right}
+    return loss, {"loss": loss, "batch_pair_accuracy": right}
 
 
 def preference_scores(config: DecoderConfig, parameters: Parameters, batch: dict[str, jax.Array]) -> jax.Array:
