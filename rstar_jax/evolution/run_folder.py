@@ -71,10 +71,6 @@ class RunFolder:
         """The folder of a round; 0 is the bootstrap."""
         return self.path / f"round_{number}"
 
-    def is_done(self, phase: str) -> bool:
-        """Whether a phase has ended."""
-        return (self._done / f"{phase}.json").exists()
-
     def phase(self, name: str, work: Callable[[], None]) -> bool:
         """Runs `work` unless the phase is done; returns whether it ran. Phases come in the same order in every run."""
         marker = self._done / f"{name}.json"

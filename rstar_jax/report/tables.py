@@ -42,6 +42,8 @@ def columns(k: int) -> tuple[Column, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
+    """One line of a table: its title and a text for each column."""
+
     title: str
     cells: tuple[str, ...]
     is_control: bool = False
