@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from rstar_jax.problems import procedural
+from rstar_jax.problems.families import LEVELS
 from rstar_jax.problems.problem import Problem
 
 PROBLEM_FEATURES = {
@@ -50,17 +51,17 @@ class ProceduralMath(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, download_manager):
         del download_manager
         wanted = self.builder_config.problems
-        per_level = {"heldout": (wanted.heldout,) * len(procedural.LEVELS), "bootstrap": wanted.bootstrap}
-        per_level |= {f"round_{i}": counts for i, counts in enumerate(wanted.rounds, start=1)}
+        counts = {"heldout": wanted.heldout, "bootstrap": wanted.bootstrap}
+        counts |= {f"round_{i}": by_family for i, by_family in enumerate(wanted.rounds, start=1)}
         seen: set[str] = set()
         splits = {}
-        for split, counts in per_level.items():  # heldout first: nobody else gets its questions
-            splits[split] = list(self._problems(split, counts, seen))
+        for split, by_family in counts.items():  # heldout first: nobody else gets its questions
+            splits[split] = list(self._problems(split, by_family, seen))
         return {split: self._generate_examples(problems, split) for split, problems in splits.items()}
 
-    def _problems(self, split: str, counts: Sequence[int], seen: set[str]) -> Iterable[Problem]:
-        for family in self.builder_config.problems.families:
-            for level, count in zip(procedural.LEVELS, counts, strict=True):
+    def _problems(self, split: str, by_family: Mapping[str, Sequence[int]], seen: set[str]) -> Iterable[Problem]:
+        for family, counts in by_family.items():
+            for level, count in zip(LEVELS, counts, strict=True):
                 yield from procedural.generate(
                     family, level, count, split=split, seed=self.builder_config.seed, avoid=seen
                 )

@@ -1,172 +1,40 @@
-"""Procedural problems: reasoning-gym families at four levels, with the worked examples of the bootstrap.
+"""Procedural problems at four levels, and the worked examples of the bootstrap.
 
-Each family is chosen so that a right answer means a right program: no zero terms, no factors of one, no animals
-without legs. A worked example carries one operation a step, so that a step can be right or wrong by itself. Writing
-them is what the 236B model does in round 1 of the paper (section 3.3); here a few lines of template do it.
+Writing worked examples is what the 236B model does in round 1 of the paper (section 3.3); here the families' own
+programs do it.
 """
 
-import ast
 import dataclasses
 import hashlib
-import importlib.util
-import re
-import string
-import sys
-import types
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 
+from rstar_jax.problems.families import FAMILIES, LEVELS, reasoning_gym
 from rstar_jax.problems.problem import Problem
 from rstar_jax.trajectory import markers, steps
 
-LEVELS = (1, 2, 3, 4)
-
-_OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Family:
-    """One kind of problem.
-
-    dataset: its name in reasoning-gym. levels: the generator's arguments, one dict a level.
-    operations: the right-hand sides of a worked example's steps; "{i}" stands for the result of step i.
-    admissible: whether a right answer to the question means a right program.
-    """
-
-    dataset: str
-    levels: tuple[dict, ...]
-    operations: Callable[[str], list[str]]
-    admissible: Callable[[str], bool]
+_DRAWS = 300  # a question's draws until one is admissible, on average, at the most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProceduralProblems:
-    """Which problems a run is made of.
+    """Which problems a run is made of. Counts are for levels 1 to 4; the keys of a dict are names of FAMILIES.
 
-    families: names of FAMILIES. bootstrap: worked examples a family at levels 1 to 4: many easy ones and a thin tail of
-    harder ones, without which a policy never writes more steps than it has seen. rounds: for each round, problems a
-    family at levels 1 to 4; their answers are the only labels. heldout: problems a family and level, never trained on.
+    bootstrap: worked examples of each family: many easy ones and a thin tail of harder ones, without which a policy
+    never writes more steps than it has seen. rounds: for each round, problems of each family; their final answers are
+    the only labels. heldout: problems never trained on.
     """
 
-    families: tuple[str, ...]
-    bootstrap: tuple[int, ...]
-    rounds: tuple[tuple[int, ...], ...]
-    heldout: int
+    bootstrap: Mapping[str, tuple[int, ...]]
+    rounds: tuple[Mapping[str, tuple[int, ...]], ...]
+    heldout: Mapping[str, tuple[int, ...]]
 
     def __post_init__(self):
-        unknown = [family for family in self.families if family not in FAMILIES]
-        if unknown:
-            raise ValueError(f"ProceduralProblems.families: {unknown[0]!r} is not one of {', '.join(FAMILIES)}")
-        for counts in (self.bootstrap, *self.rounds):
-            if len(counts) != len(LEVELS):
-                raise ValueError(f"ProceduralProblems: expected {len(LEVELS)} counts, one a level, got {counts}")
-
-
-def _expression_operations(expression: str) -> list[str]:
-    """One operation a step, in the order in which Python evaluates `expression`."""
-    operations: list[str] = []
-
-    def visit(node: ast.expr) -> str:
-        if isinstance(node, ast.BinOp):
-            left, right = visit(node.left), visit(node.right)
-            operations.append(f"{left} {_OPERATORS[type(node.op)]} {right}")
-            return f"{{{len(operations) - 1}}}"
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            operand = visit(node.operand)
-            if not operand.startswith("{"):
-                return f"-{operand}"
-            operations.append(f"0 - {operand}")
-            return f"{{{len(operations) - 1}}}"
-        if isinstance(node, ast.Constant):
-            return str(node.value)
-        raise ValueError(f"{expression!r}: expected sums, differences and products of integers")
-
-    visit(ast.parse(expression, mode="eval").body)
-    return operations
-
-
-def _sum_expression(question: str) -> str:
-    return question.split("problem:")[1].rstrip("= ").strip()
-
-
-def _calculate_expression(question: str) -> str:
-    return question.removeprefix("Calculate").strip().rstrip(".")
-
-
-def _no_zero(question: str) -> bool:
-    return not re.search(r"\b0+\b", question)
-
-
-def _no_unit(question: str) -> bool:
-    return not re.search(r"\b[01]\b", question)
-
-
-def _animals(question: str) -> list[tuple[int, str]]:
-    listing = question.split("if you have")[1]
-    return [(int(count), name) for count, name in re.findall(r"(\d+) ([a-z ]+?)(?=[,?])", listing)]
-
-
-def _legs(name: str) -> int:
-    _reasoning_gym()
-    from reasoning_gym.arithmetic.leg_counting import ANIMALS
-
-    return ANIMALS[name] if name in ANIMALS else ANIMALS[name.removesuffix("s")]
-
-
-def _leg_operations(question: str) -> list[str]:
-    operations = []
-    for i, (count, name) in enumerate(_animals(question)):
-        carried = f"{{{i - 1}}} + " if i else ""
-        operations.append(f"{carried}{count} * {_legs(name)}")
-    return operations
-
-
-FAMILIES = {
-    "chain_sum": Family(
-        dataset="chain_sum",
-        levels=tuple(
-            dict(min_terms=low, max_terms=high, min_digits=1, max_digits=2)
-            for low, high in ((2, 4), (5, 5), (6, 6), (7, 7))
-        ),
-        operations=lambda question: _expression_operations(_sum_expression(question)),
-        admissible=_no_zero,
-    ),
-    "basic_arithmetic": Family(
-        dataset="basic_arithmetic",
-        levels=tuple(
-            dict(
-                min_terms=low,
-                max_terms=high,
-                min_digits=1,
-                max_digits=2,
-                operators=["+", "-", "*"],
-                allow_negation=False,
-            )
-            for low, high in ((2, 3), (4, 4), (5, 5), (6, 6))
-        ),
-        operations=lambda question: _expression_operations(_calculate_expression(question)),
-        admissible=_no_unit,
-    ),
-    "leg_counting": Family(
-        dataset="leg_counting",
-        levels=tuple(
-            dict(min_animals=low, max_animals=high, min_instances=2, max_instances=15)
-            for low, high in ((2, 3), (4, 4), (5, 5), (6, 6))
-        ),
-        operations=_leg_operations,
-        admissible=lambda question: all(_legs(name) for _, name in _animals(question)),
-    ),
-}
-
-
-def _reasoning_gym() -> types.ModuleType:
-    """Imports reasoning-gym, whose own dependencies warn, or are missing where there is no C compiler."""
-    if importlib.util.find_spec("pycosat") is None:
-        sys.modules.setdefault("pycosat", types.ModuleType("pycosat"))  # serves one puzzle that is none of ours
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import reasoning_gym
-    return reasoning_gym
+        for counts in (self.bootstrap, *self.rounds, self.heldout):
+            for family, levels in counts.items():
+                if family not in FAMILIES:
+                    raise ValueError(f"ProceduralProblems: {family!r} is not one of {', '.join(FAMILIES)}")
+                if len(levels) != len(LEVELS):
+                    raise ValueError(f"ProceduralProblems: expected {len(LEVELS)} counts, one a level, got {levels}")
 
 
 def generate(
@@ -176,11 +44,10 @@ def generate(
 
     The generator's seed is hashed from all arguments: neighbouring seeds of reasoning-gym give overlapping problems.
     """
-    reasoning_gym = _reasoning_gym()
     kind = FAMILIES[family]
     key = hashlib.sha256(f"{split}/{family}/{level}/{seed}".encode()).digest()
-    source = reasoning_gym.create_dataset(
-        kind.dataset, size=20 * count + 100, seed=int.from_bytes(key[:4]) >> 1, **kind.levels[level - 1]
+    source = reasoning_gym().create_dataset(
+        kind.dataset, size=_DRAWS * (count + 1), seed=int.from_bytes(key[:4]) >> 1, **kind.levels[level - 1]
     )
     seen = set() if avoid is None else avoid
     found = 0
@@ -188,13 +55,13 @@ def generate(
         if found == count:
             return
         item = source[index]
-        question = item["question"].strip()
-        if question in seen or not kind.admissible(question):
+        question, answer = item["question"].strip(), str(item["answer"])
+        if question in seen or not kind.admissible(question, answer, level):
             continue
         yield Problem(
             id=f"{split}/{family}/{level}/{found:05d}",
             question=question,
-            answer=str(item["answer"]),
+            answer=answer,
             level=level,
             family=family,
         )
@@ -205,11 +72,8 @@ def generate(
 
 
 def worked_program(problem: Problem) -> list[str]:
-    """The lines of a right program: one operation a line, the last one prints the answer."""
-    operations = FAMILIES[problem.family].operations(problem.question)
-    names = list(string.ascii_lowercase[: len(operations)])
-    lines = [f"{name} = {operation.format(*names)}" for name, operation in zip(names, operations, strict=True)]
-    return lines + [f"print({names[-1]})"]
+    """The lines of a right program: one operation a line, the last one prints the answer and an error, 0."""
+    return FAMILIES[problem.family].program(problem.question)
 
 
 def worked_example(problem: Problem) -> str:
@@ -217,4 +81,4 @@ def worked_example(problem: Problem) -> str:
     *lines, last = worked_program(problem)
     code = "".join(f"{line}{markers.END_OF_STEP}" for line in lines)
     text = f"{markers.CODE}{code}{last}{markers.END_OF_CODE}"
-    return steps.with_output(text, problem.answer) + steps.boxed(problem.answer)
+    return steps.with_output(text, f"{problem.answer} 0") + steps.boxed(problem.answer)

@@ -3,8 +3,8 @@
 import numpy as np
 
 from rstar_jax import evaluation
-from rstar_jax.evaluation.programs import fresh_numbers
 from rstar_jax.problems import Problem
+from rstar_jax.problems.families import FAMILIES
 from rstar_jax.search import Kind, Tree
 from rstar_jax.search.tree import Node
 from rstar_jax.verifier import Verifier
@@ -32,19 +32,20 @@ def test_the_headline_is_the_mean_over_frontier_levels():
 
 
 def test_equal_numbers_stay_equal_on_fresh_numbers():
-    program = fresh_numbers("a = 3 + 4\nb = a - 4", 0)
+    fresh = FAMILIES["chain_sum"].fresh
+    program = fresh("a = 3 + 4\nb = a - 4", "", 0)
     one, two, three = (int(word) for word in program.replace("\n", " ").split() if word.isdigit())
     assert two == three and one != two
-    assert program != fresh_numbers("a = 3 + 4\nb = a - 4", 1)
+    assert program != fresh("a = 3 + 4\nb = a - 4", "", 1)
 
 
 def test_a_right_answer_by_a_wrong_program_is_found():
     right = tree_of("a = 3 + 4", "b = a + 4", "c = b - 4", "print(c)")
     reordered = tree_of("a = 4 - 4", "b = a + 4", "c = b + 3", "print(c)")
-    skipping = tree_of("a = 3 + 4", "print(a)")  # + 4 - 4 cancel, here
+    lucky = tree_of("a = 4 + 4", "b = a - 1", "print(b)")
     with Verifier(workers=1) as verifier:
         assert evaluation.false_positive_share([right, reordered], verifier, trajectories=2) == (0.0, 2)
-        assert evaluation.false_positive_share([right, skipping], verifier, trajectories=2) == (0.5, 2)
+        assert evaluation.false_positive_share([right, lucky], verifier, trajectories=2) == (0.5, 2)
 
 
 def test_pair_accuracy_by_kind():

@@ -36,7 +36,7 @@ class ScriptedSampler:
         written = prefix.text.split(markers.ASSISTANT)[1]
         if markers.END_OF_OUTPUT in written:
             output = written.split(markers.OUTPUT)[1].split(markers.END_OF_OUTPUT)[0]
-            text, stop = steps.boxed(output), markers.END_OF_ANSWER
+            text, stop = steps.boxed(output.split()[0]), markers.END_OF_ANSWER
         elif markers.END_OF_STEP in stops:
             text = nodes[written.count(markers.END_OF_STEP)]
             stop = markers.END_OF_CODE if text.endswith(markers.END_OF_CODE) else markers.END_OF_STEP

@@ -41,7 +41,9 @@ def config():
     return EvolutionConfig(
         model=DecoderConfig(vocabulary_size=384, layers=1, embed=16, heads=2, kv_heads=1, head=8, mlp=16),
         problems=ProceduralProblems(
-            families=("chain_sum",), bootstrap=(12, 3, 2, 2), rounds=((2, 3, 3, 0), (2, 3, 3, 0)), heldout=3
+            bootstrap={"chain_sum": (12, 3, 2, 2)},
+            rounds=({"chain_sum": (2, 3, 3, 0)},) * 2,
+            heldout={"chain_sum": (3, 3, 3, 3)},
         ),
         bootstrap=TRAINING,
         rounds=(first, second),
