@@ -31,7 +31,7 @@ def _encode(decoder: Decoder, tokens: jax.Array, length: jax.Array):
     """Prefill: hidden states [M, P, D], keys and values [L, M, K, P, H], validity [M, P]."""
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     valid = positions < length[:, None]
-    hidden, cache = decoder(tokens, positions, attention.causal(attention.causal_mask(valid)))
+    hidden, cache = decoder(tokens, positions, attention.causal(attention.causal_mask(valid, decoder.config.window)))
     return hidden, cache, valid
 
 
@@ -80,17 +80,22 @@ def expand(
         return _draw(decoder.logits(hidden_rows), keys_i, temperature)
 
     def attend_at(i):
-        suffix_mask = jnp.broadcast_to(jnp.arange(room) < i, (m * n, 1, room))
-        now_mask = jnp.ones((m * n, 1, 1), bool)
+        now = (start + i)[:, None]
+        in_reach = attention.reaches(now, jnp.arange(tokens.shape[1])[None], config.window)
+        seen = prefix_mask & in_reach.reshape(prefix_mask.shape)
+        own_index = jnp.arange(room)
+        suffix_mask = (own_index < i) & attention.reaches(i[None], own_index, config.window)
+        suffix_mask = jnp.broadcast_to(suffix_mask, (m * n, 1, room))
+        itself_mask = jnp.ones((m * n, 1, 1), bool)
 
         def attend(query, key, value, cache):
             (prefix_key, prefix_value), (suffix_key, suffix_value) = cache
             by_prefix = query.reshape(m, n, *query.shape[1:])[:, :, :, 0].swapaxes(1, 2)  # [M, K, N, G, H]
-            shared = attention.part(by_prefix, prefix_key, prefix_value, prefix_mask)
+            shared = attention.part(by_prefix, prefix_key, prefix_value, seen)
             shared = jax.tree.map(lambda x: x.swapaxes(1, 2).reshape(m * n, x.shape[1], 1, *x.shape[3:]), shared)
             own = attention.part(query, suffix_key, suffix_value, suffix_mask)
-            now = attention.part(query, key, value, now_mask)
-            return attention.normalise(attention.merge(attention.merge(shared, own), now))
+            itself = attention.part(query, key, value, itself_mask)
+            return attention.normalise(attention.merge(attention.merge(shared, own), itself))
 
         return attend
 
@@ -142,14 +147,15 @@ def score(
     _, prefix, prefix_valid = _encode(model.decoder, tokens, length)
     prefix = jax.tree.map(lambda x: x[:, owner], prefix)
     rows, room = candidates.shape
-    own_mask = attention.causal_mask(jnp.arange(room) < candidate_length[:, None])
-    prefix_mask = jnp.broadcast_to(prefix_valid[owner][:, None], (rows, room, tokens.shape[1]))
+    positions = length[owner][:, None] + jnp.arange(room)
+    own_mask = attention.causal_mask(jnp.arange(room) < candidate_length[:, None], config.window)
+    prefix_mask = attention.reaches(positions, jnp.arange(tokens.shape[1])[None], config.window)
+    prefix_mask &= prefix_valid[owner][:, None]
 
     def attend(query, key, value, cache):
         shared = attention.part(query, *cache, prefix_mask)
         return attention.normalise(attention.merge(shared, attention.part(query, key, value, own_mask)))
 
-    positions = length[owner][:, None] + jnp.arange(room)
     hidden, _ = model.decoder(candidates, positions, attend, prefix)
     last = hidden[jnp.arange(rows), jnp.maximum(candidate_length - 1, 0)]
     return jnp.tanh(model.scores(last))

@@ -1,6 +1,17 @@
-"""Flax modules (decoder, scalar head) and their parameters."""
+"""Flax modules (decoder, scalar head), their parameters, and Hugging Face folders in and out."""
 
 from rstar_jax.models.config import DecoderConfig
 from rstar_jax.models.decoder import Decoder, PreferenceModel
+from rstar_jax.models.hub import Policy, Preference, add_tokens, load, load_preference, save
 
-__all__ = ["Decoder", "DecoderConfig", "PreferenceModel"]
+__all__ = [
+    "Decoder",
+    "DecoderConfig",
+    "Policy",
+    "Preference",
+    "PreferenceModel",
+    "add_tokens",
+    "load",
+    "load_preference",
+    "save",
+]

@@ -52,10 +52,16 @@ def normalise(p: Part) -> jax.Array:
     return p.output / jnp.maximum(p.total, 1e-30)[..., None]
 
 
-def causal_mask(valid: jax.Array) -> jax.Array:
-    """[B, T, T]: each position sees the valid positions up to itself. `valid`: bool [B, T]."""
-    length = valid.shape[1]
-    return jnp.tril(jnp.ones((length, length), bool))[None] & valid[:, None, :]
+def reaches(query: jax.Array, key: jax.Array, window: int | None) -> jax.Array:
+    """bool [..., T, S]: does a query at position [..., T] see as far back as a key at position [..., S]?"""
+    distance = query[..., :, None] - key[..., None, :]
+    return distance < window if window is not None else jnp.ones_like(distance, bool)
+
+
+def causal_mask(valid: jax.Array, window: int | None = None) -> jax.Array:
+    """[B, T, T]: each position sees the valid positions up to itself, `window` of them. `valid`: bool [B, T]."""
+    index = jnp.arange(valid.shape[1])
+    return (index[:, None] >= index) & reaches(index, index, window) & valid[:, None, :]
 
 
 def causal(mask: jax.Array):

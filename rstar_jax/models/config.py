@@ -6,10 +6,36 @@ import jax.numpy as jnp
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DecoderConfig:
-    """A decoder of the Qwen2 layout: RMSNorm, rotary positions, SwiGLU, grouped-query attention, tied head.
+class Llama3Scaling:
+    """Llama 3.1's rotary frequencies for long contexts: low ones are divided by `factor`, high ones stay.
 
-    dtype: of activations and matrix products. Parameters are kept in fp32.
+    Wavelengths beyond `original_length / low_frequency` are low, those below `original_length / high_frequency` high;
+    between the two the frequencies are interpolated.
+    """
+
+    factor: float
+    low_frequency: float
+    high_frequency: float
+    original_length: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LinearScaling:
+    """Position interpolation: all rotary frequencies are divided by `factor`."""
+
+    factor: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """A pre-norm decoder: RMSNorm, rotary positions, SwiGLU, grouped-query attention. Families differ in its fields.
+
+    vocabulary_size: rows of the embedding; a checkpoint may pad them beyond its tokenizer's ids.
+    tied: the head is the embedding (Qwen2.5-1.5B, SmolLM2), or has rows of its own (7B, Phi-3).
+    qkv_bias: the projections to queries, keys and values add a bias (Qwen2).
+    rope_scaling: None where frequencies are theta's alone. window: how many tokens back attention reaches, the token
+    itself included (Phi-3); None: all.
+    dtype: of activations and matrix products. parameter_dtype: what parameters are kept in.
     """
 
     vocabulary_size: int
@@ -19,9 +45,14 @@ class DecoderConfig:
     kv_heads: int
     head: int
     mlp: int
+    tied: bool = True
+    qkv_bias: bool = True
     rope_theta: float = 10_000.0
+    rope_scaling: Llama3Scaling | LinearScaling | None = None
+    window: int | None = None
     norm_epsilon: float = 1e-6
     dtype: str = "float32"
+    parameter_dtype: str = "float32"
 
     def __post_init__(self):
         if self.heads % self.kv_heads:

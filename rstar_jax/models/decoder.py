@@ -12,42 +12,41 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from rstar_jax.models import rotary
 from rstar_jax.models.config import DecoderConfig
 from rstar_jax.partitioning import constrain
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], jax.Array]
 
 
-def _normal(rngs: nnx.Rngs, shape: tuple[int, ...], scale: float, axes: tuple[str, ...]) -> nnx.Param:
-    return nnx.Param(scale * jax.random.normal(rngs.params(), shape), axes=axes)
+class _Init:
+    """Makes the parameters of one configuration: all in its dtype, each with its logical axes."""
+
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs | None = None):
+        self.dtype, self.rngs = jnp.dtype(config.parameter_dtype), rngs
+
+    def normal(self, scale: float, **axes: int) -> nnx.Param:
+        return self._parameter(scale * jax.random.normal(self.rngs.params(), tuple(axes.values())), axes)
+
+    def constant(self, value: float, **axes: int) -> nnx.Param:
+        return self._parameter(jnp.full(tuple(axes.values()), value), axes)
+
+    def _parameter(self, value: jax.Array, axes: dict[str, int]) -> nnx.Param:
+        return nnx.Param(value.astype(self.dtype), axes=tuple(axes))
 
 
 class RMSNorm(nnx.Module):
     """Root mean square normalisation, in fp32."""
 
     def __init__(self, config: DecoderConfig):
-        self.scale = nnx.Param(jnp.ones(config.embed), axes=("activation",))
+        self.scale = _Init(config).constant(1.0, activation=config.embed)
         self.epsilon = config.norm_epsilon
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., D] -> [..., D]."""
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.epsilon)
-        return (y * self.scale[...]).astype(x.dtype)
-
-
-def rotary_angles(positions: jax.Array, head: int, theta: float) -> tuple[jax.Array, jax.Array]:
-    """(sin, cos) [B, T, H / 2] of rotary positions [B, T]: made once for all layers."""
-    half = head // 2
-    angles = positions.astype(jnp.float32)[..., None] * theta ** (-jnp.arange(half) / half)
-    return jnp.sin(angles), jnp.cos(angles)
-
-
-def rotate(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Rotary position embedding of x [B, T, N, H] (halves, not pairs, as in Qwen2)."""
-    sin, cos = (angle[:, :, None] for angle in angles)
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+        return (y * self.scale[...].astype(jnp.float32)).astype(x.dtype)
 
 
 @jax.checkpoint
@@ -64,17 +63,19 @@ class Layer(nnx.Module):
         self.config = c
         deep = (2 * c.layers) ** -0.5  # keeps the residual stream's variance independent of depth
         self.attention_norm, self.mlp_norm = RMSNorm(c), RMSNorm(c)
-        self.query = _normal(rngs, (c.embed, c.heads, c.head), c.embed**-0.5, ("embed", "heads", "head"))
-        self.key = _normal(rngs, (c.embed, c.kv_heads, c.head), c.embed**-0.5, ("embed", "kv_heads", "head"))
-        self.value = _normal(rngs, (c.embed, c.kv_heads, c.head), c.embed**-0.5, ("embed", "kv_heads", "head"))
-        self.query_bias = nnx.Param(jnp.zeros((c.heads, c.head)), axes=("heads", "head"))
-        self.key_bias = nnx.Param(jnp.zeros((c.kv_heads, c.head)), axes=("kv_heads", "head"))
-        self.value_bias = nnx.Param(jnp.zeros((c.kv_heads, c.head)), axes=("kv_heads", "head"))
-        out_scale = (c.heads * c.head) ** -0.5 * deep
-        self.out = _normal(rngs, (c.heads, c.head, c.embed), out_scale, ("heads", "head", "embed"))
-        self.gate = _normal(rngs, (c.embed, c.mlp), c.embed**-0.5, ("embed", "mlp"))
-        self.up = _normal(rngs, (c.embed, c.mlp), c.embed**-0.5, ("embed", "mlp"))
-        self.down = _normal(rngs, (c.mlp, c.embed), c.mlp**-0.5 * deep, ("mlp", "embed"))
+        init = _Init(c, rngs)
+        inwards = c.embed**-0.5
+        self.query = init.normal(inwards, embed=c.embed, heads=c.heads, head=c.head)
+        self.key = init.normal(inwards, embed=c.embed, kv_heads=c.kv_heads, head=c.head)
+        self.value = init.normal(inwards, embed=c.embed, kv_heads=c.kv_heads, head=c.head)
+        if c.qkv_bias:
+            self.query_bias = init.constant(0.0, heads=c.heads, head=c.head)
+            self.key_bias = init.constant(0.0, kv_heads=c.kv_heads, head=c.head)
+            self.value_bias = init.constant(0.0, kv_heads=c.kv_heads, head=c.head)
+        self.out = init.normal((c.heads * c.head) ** -0.5 * deep, heads=c.heads, head=c.head, embed=c.embed)
+        self.gate = init.normal(inwards, embed=c.embed, mlp=c.mlp)
+        self.up = init.normal(inwards, embed=c.embed, mlp=c.mlp)
+        self.down = init.normal(c.mlp**-0.5 * deep, mlp=c.mlp, embed=c.embed)
 
     def __call__(
         self, x: jax.Array, angles: tuple[jax.Array, jax.Array], attend: Attend, cache: Any
@@ -82,11 +83,14 @@ class Layer(nnx.Module):
         """x [B, T, D] -> x [B, T, D] and this segment's keys and values [B, K, T, H]."""
         c, dtype = self.config, x.dtype
         h = self.attention_norm(x)
-        query = jnp.einsum("btd,dnh->btnh", h, self.query[...].astype(dtype)) + self.query_bias[...].astype(dtype)
-        key = jnp.einsum("btd,dkh->btkh", h, self.key[...].astype(dtype)) + self.key_bias[...].astype(dtype)
-        value = jnp.einsum("btd,dkh->btkh", h, self.value[...].astype(dtype)) + self.value_bias[...].astype(dtype)
-        query = rotate(query, angles)
-        key = rotate(key, angles)
+        query = jnp.einsum("btd,dnh->btnh", h, self.query[...].astype(dtype))
+        key = jnp.einsum("btd,dkh->btkh", h, self.key[...].astype(dtype))
+        value = jnp.einsum("btd,dkh->btkh", h, self.value[...].astype(dtype))
+        if c.qkv_bias:
+            query = query + self.query_bias[...].astype(dtype)
+            key = key + self.key_bias[...].astype(dtype)
+            value = value + self.value_bias[...].astype(dtype)
+        query, key = rotary.rotate(query, angles), rotary.rotate(key, angles)
         query = query.reshape(*query.shape[:2], c.kv_heads, c.heads // c.kv_heads, c.head).swapaxes(1, 2)
         key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
         # Scores are cheaper to compute again in the backward pass than to keep: a fifth of a train step on CPU.
@@ -109,7 +113,10 @@ class Decoder(nnx.Module):
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
         self.config = config
-        self.embedding = _normal(rngs, (config.vocabulary_size, config.embed), 0.02, ("vocab", "embed"))
+        init = _Init(config, rngs)
+        self.embedding = init.normal(0.02, vocab=config.vocabulary_size, embed=config.embed)
+        if not config.tied:
+            self.head = init.normal(config.embed**-0.5, vocab=config.vocabulary_size, embed=config.embed)
         make = nnx.vmap(lambda r: Layer(config, rngs=r), in_axes=0, out_axes=0)
         self.layers = make(rngs.split(config.layers))
         self.norm = RMSNorm(config)
@@ -124,7 +131,7 @@ class Decoder(nnx.Module):
         """
         x = self.embedding[...].astype(self.config.jax_dtype)[tokens]
         x = constrain(x, "batch", "length", "activation")
-        angles = rotary_angles(positions, self.config.head, self.config.rope_theta)
+        angles = rotary.angles(self.config, positions)
         graphdef, stacked = nnx.split(self.layers)
 
         def layer(x, inputs):
@@ -135,9 +142,9 @@ class Decoder(nnx.Module):
         return self.norm(x), segment
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """[..., D] -> fp32 [..., V], through the tied embedding."""
-        embedding = self.embedding[...].astype(hidden.dtype)
-        return jnp.einsum("...d,vd->...v", hidden, embedding, preferred_element_type=jnp.float32)
+        """[..., D] -> fp32 [..., V]."""
+        head = self.embedding if self.config.tied else self.head
+        return jnp.einsum("...d,vd->...v", hidden, head[...].astype(hidden.dtype), preferred_element_type=jnp.float32)
 
 
 class PreferenceModel(nnx.Module):

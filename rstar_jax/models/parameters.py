@@ -7,6 +7,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -30,6 +31,18 @@ def bind(kind: type[nnx.Module], config: DecoderConfig, parameters: Parameters) 
     leaves = jax.tree.leaves(parameters)
     _, structure = jax.tree.flatten(state)
     return nnx.merge(graphdef, jax.tree.unflatten(structure, leaves))
+
+
+def axes(kind: type[nnx.Module], config: DecoderConfig) -> Parameters:
+    """The logical axes of every parameter, without the layer axis of stacked ones."""
+    _, state = _structure(kind, config)
+    return nnx.to_pure_dict(
+        jax.tree.map(
+            lambda variable: tuple(variable.get_metadata()["axes"]),
+            state,
+            is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
+        )
+    )
 
 
 def abstract(kind: type[nnx.Module], config: DecoderConfig, mesh: Mesh) -> Parameters:
@@ -62,8 +75,9 @@ def initialise(kind: type[nnx.Module], config: DecoderConfig, mesh: Mesh, seed: 
 
 def preference_from_policy(config: DecoderConfig, policy: Parameters, mesh: Mesh) -> Parameters:
     """A PPM whose body is the policy and whose head is zero: it begins by preferring nothing."""
-    fresh = initialise(PreferenceModel, config, mesh, seed=0)
-    return {**fresh, "decoder": policy}
+    head = {name: leaf for name, leaf in abstract(PreferenceModel, config, mesh).items() if name != "decoder"}
+    zeros = {name: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding) for name, leaf in head.items()}
+    return {**zeros, "decoder": policy}
 
 
 def count(parameters: Parameters) -> int:

@@ -21,7 +21,9 @@ def policy_loss(
     tokens, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:]
     learn = batch["learn"][:, 1:]
     model = bind(Decoder, config, parameters)
-    hidden, _ = model(tokens, _positions(tokens), attention.causal(attention.causal_mask(batch["valid"][:, :-1])))
+    hidden, _ = model(
+        tokens, _positions(tokens), attention.causal(attention.causal_mask(batch["valid"][:, :-1], config.window))
+    )
     logits = model.logits(hidden)
     target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     entropy = jax.nn.logsumexp(logits, axis=-1) - target_logits
@@ -51,7 +53,7 @@ def preference_scores(config: DecoderConfig, parameters: Parameters, batch: dict
     """Raw scores fp32 [B] of whole sequences, read at `last`."""
     model = bind(PreferenceModel, config, parameters)
     tokens = batch["tokens"]
-    attend = attention.causal(attention.causal_mask(batch["valid"]))
+    attend = attention.causal(attention.causal_mask(batch["valid"], config.window))
     hidden, _ = model.decoder(tokens, _positions(tokens), attend)
     return model.scores(hidden[jnp.arange(tokens.shape[0]), batch["last"]])
 

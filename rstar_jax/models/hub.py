@@ -1,0 +1,203 @@
+"""Hugging Face folders in and out: every process reads the slices that its devices hold, and nothing else."""
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
+
+from rstar_jax.models import attention, layouts, parameters, torch_file, transfer
+from rstar_jax.models.config import DecoderConfig
+from rstar_jax.models.decoder import Decoder, PreferenceModel
+from rstar_jax.models.safetensors_folder import TensorReader
+from rstar_jax.partitioning import MeshConfig, make_mesh
+
+SHARD_BYTES = 2 * 1024**3
+
+_HEAD_FILE, _HEAD_WEIGHT, _HEAD_BIAS = "value_head.bin", "v_head.summary.weight", "v_head.summary.bias"
+_WANTED = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "vocab.json", _HEAD_FILE]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Policy:
+    """A decoder with its parameters, sharded over a mesh.
+
+    fields: of the config.json that it came from, for those that this decoder does not know to survive a round trip.
+    """
+
+    config: DecoderConfig
+    parameters: parameters.Parameters
+    mesh: Mesh
+    fields: Mapping[str, Any]
+
+    def logits(
+        self,
+        tokens: Int[Array, "B T"],
+        positions: Int[Array, "B T"] | None = None,
+        mask: Bool[Array, "B T"] | None = None,
+    ) -> Float[Array, "B T V"]:
+        """fp32 logits of whole sequences, right- or left-padded by `mask` (False: padding).
+
+        positions: those of the tokens; by default each row counts its own tokens from 0. Undefined at padding.
+        """
+        tokens = jnp.asarray(tokens)
+        mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
+        if positions is None:
+            positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
+        with jax.set_mesh(self.mesh):
+            return _logits(self.config, self.parameters, tokens, jnp.asarray(positions), mask)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preference:
+    """A process preference model: a policy's decoder with a scalar head. `parameters` are a `PreferenceModel`'s."""
+
+    config: DecoderConfig
+    parameters: parameters.Parameters
+    mesh: Mesh
+    fields: Mapping[str, Any]
+
+    @property
+    def body(self) -> Policy:
+        """The decoder without its scalar head."""
+        return Policy(config=self.config, parameters=self.parameters["decoder"], mesh=self.mesh, fields=self.fields)
+
+    def scores(self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"] | None = None) -> Float[Array, " B"]:
+        """Raw fp32 scores of whole sequences, read at the last real token. Values are their tanh."""
+        tokens = jnp.asarray(tokens)
+        mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
+        with jax.set_mesh(self.mesh):
+            return _scores(self.config, self.parameters, tokens, mask)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(config: DecoderConfig, values: parameters.Parameters, tokens, positions, mask) -> jax.Array:
+    decoder = parameters.bind(Decoder, config, values)
+    attend = attention.causal(attention.causal_mask(mask, config.window))
+    return decoder.logits(decoder(tokens, positions, attend)[0])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _scores(config: DecoderConfig, values: parameters.Parameters, tokens, mask) -> jax.Array:
+    model = parameters.bind(PreferenceModel, config, values)
+    positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
+    hidden, _ = model.decoder(tokens, positions, attention.causal(attention.causal_mask(mask, config.window)))
+    last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
+    return model.scores(hidden[jnp.arange(tokens.shape[0]), last])
+
+
+def load(path_or_hub_name: str, mesh: Mesh | None = None, dtype: str = "bfloat16") -> Policy:
+    """A policy from a Hugging Face folder, or by its name on the hub.
+
+    dtype: of the parameters and of the computation. mesh: by default this process's devices, tensor parallel as far as
+    the key-value heads can be divided.
+
+    Raises: FileNotFoundError or ValueError, with the folder and the tensor or key, for what is missing, left over, of
+    another shape, truncated, or of an architecture that is not implemented.
+    """
+    folder = find(path_or_hub_name)
+    fields = _read_fields(folder)
+    try:
+        model_type, config = layouts.read_config(fields, dtype=dtype, parameter_dtype=dtype)
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from error
+    if mesh is None:
+        mesh = make_mesh(MeshConfig(tensor=math.gcd(config.kv_heads, jax.local_device_count())))
+    with TensorReader(folder) as reader:
+        values = transfer.read(reader, layouts.tensors(model_type, config), config, mesh)
+    return Policy(config=config, parameters=values, mesh=mesh, fields=fields)
+
+
+def load_preference(path_or_hub_name: str, mesh: Mesh | None = None, dtype: str = "bfloat16") -> Preference:
+    """A PPM: a policy's folder with a scalar head beside it, in the released code's `value_head.bin`.
+
+    Raises: as `load`; FileNotFoundError, ValueError for a head that is missing or of another size.
+    """
+    folder = find(path_or_hub_name)
+    path = folder / _HEAD_FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected the scalar head of a PPM there")
+    body = load(str(folder), mesh, dtype)
+    head = torch_file.read(str(path))
+    for name, shape in ((_HEAD_WEIGHT, (1, body.config.embed)), (_HEAD_BIAS, (1,))):
+        if name not in head or head[name].shape != shape:
+            found = head[name].shape if name in head else "nothing"
+            raise ValueError(f"{path}: expected {name} of shape {shape}, found {found}")
+    fresh = parameters.preference_from_policy(body.config, body.parameters, body.mesh)
+    values = {"value": head[_HEAD_WEIGHT][0], "bias": head[_HEAD_BIAS].reshape(())}
+    placed = {name: jax.device_put(value.astype(np.float32), fresh[name].sharding) for name, value in values.items()}
+    return Preference(config=body.config, parameters={**fresh, **placed}, mesh=body.mesh, fields=body.fields)
+
+
+def save(model: Policy | Preference, folder: epath.PathLike, *, shard_bytes: int = SHARD_BYTES) -> None:
+    """Writes config.json and sharded safetensors, as `transformers` reads them; at most one shard in host memory.
+
+    A PPM's scalar head goes beside them as the released code's `value_head.bin`.
+    """
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    policy = model if isinstance(model, Policy) else model.body
+    fields = layouts.write_config(policy.fields, policy.config)
+    (folder / "config.json").write_text(json.dumps(fields, indent=2))
+    rows = layouts.tensors(fields["model_type"], policy.config)
+    transfer.write(folder, policy.parameters, rows, policy.config, shard_bytes)
+    if isinstance(model, Preference):
+        weight, bias = (np.asarray(model.parameters[name], np.float32) for name in ("value", "bias"))
+        torch_file.write(str(folder / _HEAD_FILE), {_HEAD_WEIGHT: weight[None], _HEAD_BIAS: bias[None]})
+
+
+def add_tokens(policy: Policy, first: int, count: int) -> Policy:
+    """`policy` with `count` new tokens from id `first` on, their rows the mean of all the tokens before them.
+
+    Rows that the checkpoint has beyond its tokenizer's ids are used; the embedding grows if they do not suffice, to a
+    multiple of 128, which every mesh divides.
+    """
+    rows = policy.config.vocabulary_size
+    if first + count > rows:
+        rows = -(-(first + count) // 128) * 128
+    config = dataclasses.replace(policy.config, vocabulary_size=rows)
+    wanted = parameters.shardings(Decoder, config, policy.mesh)
+    values = dict(policy.parameters)
+    for name in ("embedding",) if config.tied else ("embedding", "head"):
+        values[name] = jax.jit(_with_means, static_argnums=(1, 2, 3), out_shardings=wanted[name])(
+            policy.parameters[name], rows, first, count
+        )
+    return Policy(config=config, parameters=values, mesh=policy.mesh, fields=policy.fields)
+
+
+def _with_means(table: jax.Array, rows: int, first: int, count: int) -> jax.Array:
+    mean = jnp.mean(table[:first].astype(jnp.float32), axis=0).astype(table.dtype)
+    table = jnp.pad(table, ((0, rows - table.shape[0]), (0, 0)))
+    return table.at[first : first + count].set(mean)
+
+
+def find(path_or_hub_name: str) -> epath.Path:
+    """The folder of that path, or the hub's folder of that name, downloaded unless it is there."""
+    if epath.Path(path_or_hub_name).is_dir():
+        return epath.Path(path_or_hub_name)
+    from huggingface_hub import snapshot_download  # only where a hub is asked
+
+    try:
+        return epath.Path(snapshot_download(path_or_hub_name, allow_patterns=_WANTED))
+    except Exception as error:  # of many libraries: names, networks, permissions
+        raise FileNotFoundError(
+            f"{path_or_hub_name}: neither a folder nor a model that the hub gave: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _read_fields(folder: epath.Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected the configuration of a Hugging Face model there")
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: expected JSON: {error}") from error

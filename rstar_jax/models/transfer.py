@@ -1,0 +1,137 @@
+"""Between a checkpoint's tensors and our parameters: what each device holds is read for it alone."""
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+from rstar_jax.models import parameters
+from rstar_jax.models.config import DecoderConfig
+from rstar_jax.models.decoder import Decoder
+from rstar_jax.models.layouts import Tensor
+from rstar_jax.models.safetensors_folder import TensorReader, write_tensors
+
+
+def read(reader: TensorReader, rows: list[Tensor], config: DecoderConfig, mesh: Mesh) -> parameters.Parameters:
+    """The decoder's parameters, each device's shard read for itself."""
+    _check(reader, rows, config)
+    axes = parameters.axes(Decoder, config)
+    values = parameters.abstract(Decoder, config, mesh)
+    for row in rows:
+        wanted = _get(values, row.path)
+        shard = functools.partial(_read_shard, reader, row, _get(axes, row.path), _sizes(config), wanted)
+        _get(values, row.path[:-1])[row.path[-1]] = jax.make_array_from_callback(wanted.shape, wanted.sharding, shard)
+    return values
+
+
+def write(
+    folder: epath.Path,
+    values: parameters.Parameters,
+    rows: list[Tensor],
+    config: DecoderConfig,
+    shard_bytes: int,
+) -> None:
+    """The decoder's parameters as safetensors, one tensor fetched from the devices at a time."""
+    axes = parameters.axes(Decoder, config)
+    written: dict[str, list[tuple[Tensor, int | None]]] = {}
+    for layer in (None, *range(config.layers)):
+        for row in rows:
+            if row.stacked == (layer is not None):
+                written.setdefault(row.name(layer), []).append((row, layer))
+
+    def size(row: Tensor) -> int:
+        return _get(values, row.path).nbytes // (config.layers if row.stacked else 1)
+
+    def part(row: Tensor, layer: int | None) -> np.ndarray:
+        value = _get(values, row.path)
+        return _to_tensor(np.asarray(value if layer is None else value[layer]), row, _get(axes, row.path))
+
+    write_tensors(
+        folder,
+        {name: sum(size(row) for row, _ in parts) for name, parts in written.items()},
+        ((name, np.concatenate([part(*own) for own in parts])) for name, parts in written.items()),
+        shard_bytes,
+    )
+
+
+def _check(reader: TensorReader, rows: list[Tensor], config: DecoderConfig) -> None:
+    """Raises ValueError for the first tensor that is missing, of another shape, or that nothing here stands for."""
+    sizes = _sizes(config)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for row in rows:
+        own = tuple(math.prod(sizes[axis] for axis in group) for group in row.axes)
+        for layer in range(config.layers) if row.stacked else (None,):
+            shapes[row.name(layer)] = (row.start + own[0], *own[1:])  # the last of fused ones ends the tensor
+    for name, shape in shapes.items():
+        if reader.shape(name) != shape:
+            raise ValueError(
+                f"{reader.folder}: tensor {name} has shape {reader.shape(name)}, config.json makes it {shape}"
+            )
+    # A tied head may be stored all the same; inverse frequencies are computed here.
+    left = [name for name in sorted(reader.keys() - shapes.keys()) if not name.endswith("rotary_emb.inv_freq")]
+    left = [name for name in left if not (config.tied and name == "lm_head.weight")]
+    if left:
+        raise ValueError(
+            f"{reader.folder}: tensor {left[0]} has no place in this architecture ({len(left)} such tensors)"
+        )
+
+
+def _read_shard(
+    reader: TensorReader,
+    row: Tensor,
+    axes: tuple[str, ...],
+    sizes: Mapping[str, int],
+    wanted: jax.ShapeDtypeStruct,
+    index: tuple[slice, ...],
+) -> np.ndarray:
+    """One device's part of a parameter, layer by layer from the tensors that hold it."""
+    within = dict(zip(axes, index[len(index) - len(axes) :], strict=True))
+    ranges = []
+    for i, group in enumerate(row.axes):
+        outer = within[group[0]].indices(sizes[group[0]])
+        inner = math.prod(sizes[axis] for axis in group[1:])  # never sharded: heads are, not what is in them
+        start = row.start if i == 0 else 0
+        ranges.append(slice(start + outer[0] * inner, start + outer[1] * inner))
+    lengths = [len(range(*within[axis].indices(sizes[axis]))) for group in row.axes for axis in group]
+    order = [[axis for group in row.axes for axis in group].index(axis) for axis in axes]
+
+    def tensor(name: str) -> np.ndarray:
+        return reader.read(name, tuple(ranges)).reshape(lengths).transpose(order)
+
+    if not row.stacked:
+        return tensor(row.key).astype(wanted.dtype)
+    layers = range(*index[0].indices(wanted.shape[0]))
+    shard = np.empty((len(layers), *(lengths[i] for i in order)), wanted.dtype)
+    for place, layer in enumerate(layers):
+        shard[place] = tensor(row.name(layer))
+    return shard
+
+
+def _to_tensor(value: np.ndarray, row: Tensor, axes: tuple[str, ...]) -> np.ndarray:
+    """Our parameter (of one layer) as the checkpoint's tensor."""
+    order = [axes.index(axis) for group in row.axes for axis in group]
+    sizes = dict(zip(axes, value.shape, strict=True))
+    shape = [math.prod(sizes[axis] for axis in group) for group in row.axes]
+    return np.ascontiguousarray(value.transpose(order).reshape(shape))  # safetensors would write a view's base
+
+
+def _get(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    return functools.reduce(lambda node, name: node[name], path, tree)
+
+
+def _sizes(config: DecoderConfig) -> dict[str, int]:
+    """The length of every logical axis."""
+    return {
+        "vocab": config.vocabulary_size,
+        "embed": config.embed,
+        "activation": config.embed,
+        "heads": config.heads,
+        "kv_heads": config.kv_heads,
+        "head": config.head,
+        "mlp": config.mlp,
+    }

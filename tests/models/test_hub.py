@@ -1,0 +1,182 @@
+"""Hugging Face folders: the same logits as transformers, the same bytes back, clear errors for what cannot be read."""
+
+import importlib.util
+import json
+import pickle
+import zipfile
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from rstar_jax.models import hub, parameters
+from rstar_jax.partitioning import MeshConfig, make_mesh
+from tests.models import tiny
+
+
+def deviation(ours, theirs, mask):
+    """The largest difference at real tokens, relative to the scale of the logits."""
+    return np.abs(ours - theirs)[mask].max() / np.abs(theirs[mask]).max()
+
+
+@pytest.mark.parametrize("layout", tiny.LAYOUTS)
+def test_logits_are_those_of_transformers(layout, tmp_path):
+    tiny.write(tmp_path, layout)
+    tokens, mask = tiny.batch()
+    ours = np.asarray(hub.load(str(tmp_path), dtype="float32").logits(tokens, mask=mask))
+    golden = np.load(tiny.GOLDENS)[layout]
+    assert deviation(ours[:, ::3], golden, mask[:, ::3]) <= 1e-4
+    if importlib.util.find_spec("torch"):
+        assert deviation(ours, tiny.transformers_logits(tmp_path, tokens, mask), mask) <= 1e-4
+
+
+def test_positions_may_be_given(tmp_path):
+    tiny.write(tmp_path, "llama_tied")
+    policy = hub.load(str(tmp_path), dtype="float32")
+    tokens, _ = tiny.batch()
+    shifted = np.broadcast_to(np.arange(24) + 40, tokens.shape)
+    np.testing.assert_allclose(policy.logits(tokens, shifted), policy.logits(tokens), atol=2e-4)  # rotary: relative
+    spread = np.broadcast_to(np.arange(24) * 2, tokens.shape)
+    assert np.abs(np.asarray(policy.logits(tokens, spread)) - policy.logits(tokens)).max() > 0.1
+
+
+@pytest.mark.parametrize("layout", ["qwen2_untied", "llama_tied", "phi3"])
+def test_a_round_trip_keeps_every_bit(layout, tmp_path):
+    tiny.write(tmp_path / "a", layout, ml_dtypes.bfloat16)
+    policy = hub.load(str(tmp_path / "a"))
+    hub.save(policy, tmp_path / "b", shard_bytes=20_000)
+    before = load_file(tmp_path / "a" / "model.safetensors")
+    shards = sorted((tmp_path / "b").glob("model-*.safetensors"))
+    assert len(shards) > 1 and all(path.stat().st_size < 24_000 for path in shards)
+    after = {name: value for path in shards for name, value in load_file(path).items()}
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        assert value.dtype == after[name].dtype and value.tobytes() == after[name].tobytes(), name
+    again = hub.load(str(tmp_path / "b"))
+    jax.tree.map(np.testing.assert_array_equal, policy.parameters, again.parameters)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="torch is not installed")
+def test_transformers_reads_what_is_written(tmp_path):
+    tiny.write(tmp_path / "a", "phi3")
+    tokens, mask = tiny.batch()
+    policy = hub.load(str(tmp_path / "a"), dtype="float32")
+    hub.save(policy, tmp_path / "b", shard_bytes=30_000)
+    theirs = tiny.transformers_logits(tmp_path / "b", tokens, mask)
+    assert deviation(np.asarray(policy.logits(tokens, mask=mask)), theirs, mask) <= 1e-4
+
+
+@pytest.mark.parametrize(
+    "axes", [{"data": 8}, {"fsdp": 8}, {"fsdp": 4, "tensor": 2}, {"data": 2, "fsdp": 2, "tensor": 2}]
+)
+def test_every_parameter_lies_as_specified(axes, tmp_path):
+    tiny.write(tmp_path, "qwen2_untied")
+    mesh = make_mesh(MeshConfig(**{"data": 1, **axes}))
+    policy = hub.load(str(tmp_path), mesh, "float32")
+    whole = hub.load(str(tmp_path), make_mesh(MeshConfig(data=1)), "float32")
+    split = axes.get("fsdp", 1) * axes.get("tensor", 1)
+
+    def check(path, ours, one):
+        np.testing.assert_array_equal(ours, one)
+        name = path[-1].key
+        shard = ours.addressable_shards[0].data
+        if name in ("scale", "query_bias", "key_bias", "value_bias"):
+            return  # vectors
+        assert shard.size * split == ours.size, f"{name} is replicated"
+
+    jax.tree_util.tree_map_with_path(check, policy.parameters, whole.parameters)
+
+
+def _edit(folder, **fields):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **fields}))
+
+
+def _tensors(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def _truncate(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+FAULTS = {
+    "missing": (lambda f: _tensors(f, lambda t: t.pop("model.norm.weight")), "tensor model.norm.weight is missing"),
+    "extra": (
+        lambda f: _tensors(f, lambda t: t.update({"model.extra": np.zeros(2, np.float32)})),
+        "tensor model.extra has no place",
+    ),
+    "shape": (
+        lambda f: _tensors(f, lambda t: t.update({"lm_head.weight": np.zeros((3, 32), np.float32)})),
+        r"tensor lm_head.weight has shape \(3, 32\), config.json makes it \(64, 32\)",
+    ),
+    "truncated": (_truncate, "model.safetensors: truncated or corrupt"),
+    "architecture": (lambda f: _edit(f, model_type="mamba"), "config.json: model_type is 'mamba'"),
+    "longrope": (lambda f: _edit(f, rope_scaling={"type": "longrope"}), "rope_scaling is of type 'longrope'"),
+    "activation": (lambda f: _edit(f, hidden_act="gelu"), "hidden_act is 'gelu', expected 'silu'"),
+    "key": (lambda f: _edit(f, vocab_size=None), "vocab_size"),
+    "json": (lambda f: (f / "config.json").write_text("{"), "config.json: expected JSON"),
+    "no file": (lambda f: (f / "model.safetensors").unlink(), "expected model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_cannot_be_read_is_named(fault, tmp_path):
+    tiny.write(tmp_path, "qwen2_untied")
+    damage, message = FAULTS[fault]
+    damage(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        hub.load(str(tmp_path))
+
+
+def test_new_tokens_start_at_the_mean_in_padded_rows_or_in_new_ones(tmp_path):
+    tiny.write(tmp_path, "qwen2_untied")
+    policy = hub.load(str(tmp_path), make_mesh(MeshConfig(data=1, tensor=2)), "float32")
+    before = np.asarray(policy.parameters["embedding"])
+    padded = hub.add_tokens(policy, 60, 4)
+    assert padded.config.vocabulary_size == 64
+    for table in ("embedding", "head"):
+        old, new = np.asarray(policy.parameters[table]), np.asarray(padded.parameters[table])
+        np.testing.assert_array_equal(new[:60], old[:60])
+        np.testing.assert_allclose(new[60:], np.tile(old[:60].mean(0), (4, 1)), rtol=1e-5, atol=1e-6)
+    grown = hub.add_tokens(policy, 64, 11)
+    assert grown.config.vocabulary_size == 128 and grown.parameters["head"].shape == (128, 32)
+    np.testing.assert_array_equal(np.asarray(grown.parameters["embedding"])[:64], before)
+    hub.save(grown, tmp_path / "grown")
+    assert hub.load(str(tmp_path / "grown")).config.vocabulary_size == 128
+
+
+def test_a_ppm_goes_out_and_comes_back_in_the_released_format(tmp_path):
+    tiny.write(tmp_path / "policy", "qwen2_tied")
+    policy = hub.load(str(tmp_path / "policy"), dtype="float32")
+    values = parameters.preference_from_policy(policy.config, policy.parameters, policy.mesh)
+    tokens, mask = tiny.batch()
+    ppm = hub.Preference(config=policy.config, parameters=values, mesh=policy.mesh, fields=policy.fields)
+    np.testing.assert_array_equal(ppm.scores(tokens, mask), np.zeros(4))  # it begins by preferring nothing
+    head = np.random.default_rng(0).normal(size=32).astype(np.float32)
+    ppm.parameters["value"], ppm.parameters["bias"] = jax.numpy.asarray(head), jax.numpy.asarray(0.25)
+    hub.save(ppm, tmp_path / "ppm")
+    again = hub.load_preference(str(tmp_path / "ppm"), dtype="float32")
+    np.testing.assert_array_equal(again.scores(tokens, mask), ppm.scores(tokens, mask))
+    assert len(set(np.asarray(ppm.scores(tokens, mask)).tolist())) == 4
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        stored = torch.load(tmp_path / "ppm" / "value_head.bin", weights_only=True)
+        np.testing.assert_array_equal(stored["v_head.summary.weight"].numpy(), head[None])
+        torch.save({name: value.clone() for name, value in stored.items()}, tmp_path / "ppm" / "value_head.bin")
+        theirs = hub.load_preference(str(tmp_path / "ppm"), dtype="float32")
+        np.testing.assert_array_equal(theirs.scores(tokens, mask), ppm.scores(tokens, mask))
+
+
+def test_a_head_that_would_run_code_is_refused(tmp_path):
+    tiny.write(tmp_path, "qwen2_tied")
+    with zipfile.ZipFile(tmp_path / "value_head.bin", "w") as archive:
+        archive.writestr("value_head/data.pkl", pickle.dumps(print))
+    with pytest.raises(ValueError, match="value_head.bin: expected a dict of float tensors.*not allowed"):
+        hub.load_preference(str(tmp_path))
