@@ -15,19 +15,23 @@ def gin_folders() -> list[str]:
     return ["", str(package / "gin"), str(package.parent / "gin"), str(package.parent)]
 
 
-def _find(file: str) -> str:
+def find(file: str) -> pathlib.Path:
+    """A file by its name or path, there or in a gin folder. Raises FileNotFoundError."""
     for folder in gin_folders():
         path = pathlib.Path(folder) / file
         if path.is_file():
             gin.add_config_file_search_path(folder)  # for its includes
-            return str(path.resolve())
-    raise FileNotFoundError(f"--gin_file={file}: no such file")
+            return path.resolve()
+    raise FileNotFoundError(f"{file}: no such file")
 
 
 def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
     """Reads gin files and `NAME=VALUE` bindings. Raises FileNotFoundError or ValueError with one clear line."""
     gin.clear_config()
-    paths = [_find(file) for file in files or [DEFAULT_FILE]]
+    try:
+        paths = [str(find(file)) for file in files or [DEFAULT_FILE]]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"--gin_file={error}") from error
     for binding in bindings:
         if "=" not in binding:
             raise ValueError(f"--gin.{binding}: expected --gin.NAME=VALUE")
@@ -56,15 +60,13 @@ def operative(root: Any) -> str:
 
 
 def run(mode: Callable[..., None], files: Sequence[str], bindings: Sequence[str], flags: dict[str, Any]) -> None:
-    """Calls a mode with its flags; modes that take a `config` get the EvolutionConfig of the gin files."""
+    """Calls a mode with its flags; one that takes a `config` gets it, of the class it is annotated with, from gin."""
     if "config" not in mode.__annotations__:
         mode(**flags)
         return
     parse(files, bindings)
     try:
-        from rstar_jax.evolution.config import EvolutionConfig
-
-        config = gin.get_configurable(EvolutionConfig)()
+        config = gin.get_configurable(mode.__annotations__["config"])()
     except (TypeError, ValueError) as error:
         raise ValueError(f"gin: {error}") from error
     mode(config=config, **flags)

@@ -6,10 +6,14 @@ import importlib
 import os
 import sys
 
-MODES = {  # mode: (module, function, its flags; a flag that ends in "!" is required)
+# mode, or mode with a flag that makes it another: (module, function, its flags; one that ends in "!" is required)
+MODES = {
     "evolve": ("rstar_jax.evolution.commands", "evolve", ("run_dir",)),
     "search": ("rstar_jax.evolution.commands", "search", ("run_dir", "problems", "output!", "round")),
     "evaluate": ("rstar_jax.evolution.commands", "evaluate", ("run_dir", "problems", "output", "round")),
+    "evaluate --model": ("rstar_jax.evaluation.commands", "evaluate_model", ("model", "problems", "output", "limit")),
+    "import": ("rstar_jax.evolution.exchange", "import_model", ("model!", "run_dir!", "dtype")),
+    "export": ("rstar_jax.evolution.exchange", "export_model", ("run_dir", "round", "kind", "output!")),
     "train_policy": ("rstar_jax.evolution.commands", "train_policy", ("run_dir", "data", "output!", "round")),
     "train_ppm": ("rstar_jax.evolution.commands", "train_ppm", ("run_dir", "data", "output!", "round")),
     "report": ("rstar_jax.evolution.commands", "report", ("run_dir",)),
@@ -23,8 +27,13 @@ HELP = {
     "round": "whose models are used; default: the last that is there",
     "input": "JSONL file, - for standard input",
     "output": "where the result goes",
+    "model": "a Hugging Face folder, or a model's name on the hub",
+    "limit": "so many of the problems, from the first",
+    "dtype": "of the parameters: bfloat16 or float32",
+    "kind": "policy or ppm",
 }
-DEFAULTS = {"run_dir": "runs/local"}
+DEFAULTS = {"run_dir": "runs/local", "dtype": "bfloat16", "kind": "policy"}
+INTEGERS = ("round", "limit")
 BAD_INPUT = (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError)
 
 
@@ -32,12 +41,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The flags; `--gin.NAME=VALUE` and `--gin_file` may stand anywhere and come more than once."""
     parser = argparse.ArgumentParser(prog="rstar", description="rStar-Math in JAX.", allow_abbrev=False)
     modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE")
-    for mode, (_, _, flags) in MODES.items():
+    for mode in dict.fromkeys(name.split()[0] for name in MODES):
         sub = modes.add_parser(mode, allow_abbrev=False)
         sub.add_argument("--gin_file", action="append", default=[], help="configuration (default: gin/local.gin)")
-        for flag in flags:
+        for flag in dict.fromkeys(flag for name in MODES if name.split()[0] == mode for flag in MODES[name][2]):
             name = flag.rstrip("!")
-            kind = int if name == "round" else str
+            kind = int if name in INTEGERS else str
             sub.add_argument(f"--{name}", required="!" in flag, type=kind, default=DEFAULTS.get(name), help=HELP[name])
     bindings = [argument.removeprefix("--gin.") for argument in arguments if argument.startswith("--gin.")]
     flags = parser.parse_args([argument for argument in arguments if not argument.startswith("--gin.")])
@@ -48,13 +57,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Runs a mode. Bad input is one line and exit status 2; a disk that is full, 1."""
     flags = vars(parse(sys.argv[1:] if arguments is None else arguments))
-    module, function, _ = MODES[flags.pop("mode")]
-    files, bindings = flags.pop("gin_file"), flags.pop("gin_bindings")
+    mode, files, bindings = flags["mode"], flags["gin_file"], flags["gin_bindings"]
+    if flags.get("model") and f"{mode} --model" in MODES:
+        mode = f"{mode} --model"
+    module, function, names = MODES[mode]
+    flags = {name.rstrip("!"): flags[name.rstrip("!")] for name in names}
     try:
         from rstar_jax import configuration
 
-        mode = getattr(importlib.import_module(module), function)
-        configuration.run(mode, files, bindings, flags)
+        configuration.run(getattr(importlib.import_module(module), function), files, bindings, flags)
         return 0
     except KeyboardInterrupt:
         print("rstar: interrupted; the same command goes on from here", file=sys.stderr)

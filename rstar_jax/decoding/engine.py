@@ -36,6 +36,14 @@ def _pad(rows: Sequence[Sequence[int]], count: int, length: int) -> tuple[np.nda
     return tokens, lengths
 
 
+def _right_aligned(rows: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """int32 [rows, longest], -1 on the left."""
+    aligned = np.full((len(rows), max(map(len, rows))), -1, np.int32)
+    for i, row in enumerate(rows):
+        aligned[i, -len(row) :] = row
+    return aligned
+
+
 def _draw_key(seed: int, key: Sequence[int]) -> np.ndarray:
     """The key, uint32 [2], of the draws under one prefix: independent of batch, order and host."""
     digest = hashlib.sha256(repr((seed, tuple(int(part) for part in key))).encode()).digest()
@@ -100,25 +108,39 @@ class PolicySampler:
         keys = np.zeros((rows, 2), np.uint32)
         for i, prefix in enumerate(prefixes):
             keys[i] = _draw_key(self._seed, prefix.key)
-        stop_names = {self._tokenizer.ids[stop]: stop for stop in stops}
-        stop_names[self._tokenizer.ids[markers.END_OF_TEXT]] = ""
-        stop_ids = np.array(sorted(stop_names), np.int32)
+        endings = {self._tokenizer.ending(stop): stop for stop in stops}
+        endings |= {(end,): "" for end in self._tokenizer.ends_of_text}
         with jax.set_mesh(self._mesh):
             where = partitioning.sharding(self._mesh, "batch")
             tokens, lengths, keys = jax.device_put((tokens, lengths, keys), where)
             samples = _jitted("expand")(
-                self._model, n, room, self._parameters, tokens, lengths, keys, stop_ids, np.float32(config.temperature)
+                self._model,
+                n,
+                room,
+                self._parameters,
+                tokens,
+                lengths,
+                keys,
+                _right_aligned(sorted(endings)),
+                np.float32(config.temperature),
+                np.int32(len(self._tokenizer)),
             )
             samples = jax.device_get(samples)
         self.tokens_sampled += int(samples.length[: len(prefixes)].sum())
-        return [[self._step(samples, i, j, stop_names) for j in range(n)] for i in range(len(prefixes))]
+        return [[self._step(samples, i, j, endings) for j in range(n)] for i in range(len(prefixes))]
 
-    def _step(self, samples: programs.Samples, i: int, j: int, stop_names: dict[int, str]) -> Step:
+    def _step(self, samples: programs.Samples, i: int, j: int, endings: dict[tuple[int, ...], str]) -> Step:
         ids = tuple(int(t) for t in samples.tokens[i, j, : samples.length[i, j]])
-        stop = stop_names[ids[-1]] if samples.stopped[i, j] else "length"
-        if stop == "":
-            ids = ids[:-1]
-        return Step(text=self._tokenizer.decode(ids), tokens=ids, logprob=float(samples.logprob[i, j]), stop=stop)
+        text, stop = self._tokenizer.decode(ids), "length"
+        if samples.stopped[i, j]:
+            ending, stop = next((own, name) for own, name in endings.items() if ids[-len(own) :] == own)
+            if stop == "":
+                ids = ids[: -len(ending)]
+                text = self._tokenizer.decode(ids)
+            elif not text.endswith(stop):  # a marker of several tokens ends before its last character
+                rest = stop[len(self._tokenizer.decode(ending)) :]
+                ids, text = ids + self._tokenizer.encode(rest), text + rest
+        return Step(text=text, tokens=ids, logprob=float(samples.logprob[i, j]), stop=stop)
 
 
 class PreferenceScorer:

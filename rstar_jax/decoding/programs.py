@@ -56,14 +56,17 @@ def expand(
     keys: jax.Array,
     stops: jax.Array,
     temperature: jax.Array,
+    vocabulary: jax.Array,
 ) -> Samples:
     """Samples `candidates` continuations of each prefix, of at most `room` tokens.
 
     tokens int32 [M, P], length int32 [M] (0: an empty row); keys uint32 [M, 2], the key of each prefix's draws;
-    stops int32 [...], the tokens that end a candidate. A draw is keyed by (prefix key, candidate, position) alone.
+    stops int32 [E, W], the endings that end a candidate: its last W tokens, -1 for any. vocabulary: tokens from this id
+    on are never drawn (rows that pad the embedding). A draw is keyed by (prefix key, candidate, position) alone.
     """
     decoder = bind(Decoder, config, parameters)
     m, n = tokens.shape[0], candidates
+    before = stops.shape[1] - 1  # columns that the longest ending may reach back over before there are tokens
     hidden, prefix, prefix_valid = _encode(decoder, tokens, length)
     last = hidden[jnp.arange(m), jnp.maximum(length - 1, 0)]
     row_keys = jax.vmap(lambda key: jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n)))(
@@ -77,7 +80,9 @@ def expand(
 
     def draw(hidden_rows, i):
         keys_i = jax.vmap(jax.random.fold_in, in_axes=(0, None))(row_keys, i)
-        return _draw(decoder.logits(hidden_rows), keys_i, temperature)
+        logits = decoder.logits(hidden_rows)
+        logits = jnp.where(jnp.arange(logits.shape[-1]) < vocabulary, logits, -jnp.inf)
+        return _draw(logits, keys_i, temperature)
 
     def attend_at(i):
         now = (start + i)[:, None]
@@ -105,9 +110,11 @@ def expand(
 
     def step(state):
         i, done, token, logprob, out, lengths, suffix = state
-        out = jax.lax.dynamic_update_slice(out, token[:, None], (0, i))
+        out = jax.lax.dynamic_update_slice(out, token[:, None], (0, before + i))
         lengths = jnp.where(done, lengths, i + 1)
-        done = done | jnp.isin(token, stops)
+        tail = jax.lax.dynamic_slice(out, (0, i), (m * n, before + 1))
+        ended = jnp.all((tail[:, None] == stops) | (stops < 0), axis=-1)  # [M * N, E]
+        done = done | jnp.any(ended, axis=-1)
         hidden, (key, value) = decoder(token[:, None], (start + i)[:, None], attend_at(i), (prefix, suffix))
         suffix = tuple(
             jax.lax.dynamic_update_slice(whole, new, (0, 0, 0, i, 0))
@@ -118,11 +125,11 @@ def expand(
         return i + 1, done, following, logprob, out, lengths, suffix
 
     first, first_logprob = draw(jnp.repeat(last, n, axis=0), 0)
-    out = constrain(jnp.zeros((m * n, room), jnp.int32), "batch", "length")
+    out = constrain(jnp.full((m * n, before + room), -1, jnp.int32), "batch", "length")
     state = (jnp.int32(0), empty, first, first_logprob, out, jnp.zeros(m * n, jnp.int32), suffix)
     _, done, _, logprob, out, lengths, _ = jax.lax.while_loop(going, step, state)
     return Samples(
-        tokens=out.reshape(m, n, room),
+        tokens=out[:, before:].reshape(m, n, room),
         length=lengths.reshape(m, n),
         logprob=logprob.reshape(m, n),
         stopped=done.reshape(m, n),

@@ -2,7 +2,10 @@
 
 import dataclasses
 
+from rstar_jax.decoding import DecodingConfig
+from rstar_jax.partitioning import MeshConfig
 from rstar_jax.search import SearchConfig
+from rstar_jax.verifier import Limits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,3 +21,19 @@ class EvaluationConfig:
     samples: int = 8
     pair_problems: int = 60
     frontier_levels: tuple[int, ...] = (2, 3, 4)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelEvaluation:
+    """How a checkpoint is measured that was never trained on trajectories.
+
+    few_shot: a file, found as gin files are, whose text stands before each question. dtype: of parameters and
+    computation.
+    """
+
+    decoding: DecodingConfig
+    few_shot: str | None = None
+    dtype: str = "bfloat16"
+    mesh: MeshConfig = MeshConfig()
+    limits: Limits = Limits()
+    verifier_workers: int | None = None

@@ -53,3 +53,7 @@ class EvolutionConfig:
     in_flight: int = 256
     shards: int = 4
     seed: int = 0
+
+    def decoder(self, vocabulary_size: int) -> DecoderConfig:
+        """The model with the vocabulary of the tokenizer that was trained."""
+        return dataclasses.replace(self.model, vocabulary_size=vocabulary_size)

@@ -59,7 +59,7 @@ def open_world(config: EvolutionConfig, run_dir: epath.PathLike) -> Iterator[Wor
     tokenizer = Tokenizer.load(epath.Path(run_dir) / "tokenizer")
     with Verifier(limits=config.limits, workers=config.verifier_workers) as verifier, Grader() as grader:
         yield World(
-            model=dataclasses.replace(config.model, vocabulary_size=len(tokenizer)),
+            model=config.decoder(len(tokenizer)),
             tokenizer=tokenizer,
             mesh=make_mesh(config.mesh),
             decoding=config.decoding,

@@ -2,7 +2,7 @@
 
 from rstar_jax.models.config import DecoderConfig
 from rstar_jax.models.decoder import Decoder, PreferenceModel
-from rstar_jax.models.hub import Policy, Preference, add_tokens, load, load_preference, save
+from rstar_jax.models.hub import Policy, Preference, add_tokens, find, load, load_preference, save
 
 __all__ = [
     "Decoder",
@@ -11,6 +11,7 @@ __all__ = [
     "Preference",
     "PreferenceModel",
     "add_tokens",
+    "find",
     "load",
     "load_preference",
     "save",

@@ -172,7 +172,7 @@ FAMILIES = {
     ),
     "number_sequence": Family(
         dataset="number_sequence",
-        levels=tuple(dict(min_terms=6, max_terms=6, max_complexity=most) for most in (1, 1, 2, 3)),
+        levels=tuple(dict(min_terms=5, max_terms=5, max_complexity=most) for most in (1, 1, 3, 3)),
         admissible=sequences.admissible,
         program=sequences.program,
         fresh=sequences.fresh,

@@ -12,7 +12,7 @@ from rstar_jax.problems.families import FAMILIES, LEVELS, reasoning_gym
 from rstar_jax.problems.problem import Problem
 from rstar_jax.trajectory import markers, steps
 
-_DRAWS = 300  # a question's draws until one is admissible, on average, at the most
+_DRAWS = 3000  # for each question, until one is admissible and new, on average, at the most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,17 @@ fitted to the last two terms, so that what has to be found is the form of the ru
 is one comparison: does the rule give the terms that are there?
 """
 
+import functools
+import itertools
 import random
 import string
 
 _OPERATIONS = ("* 2", "// 2", "previous", "* 3")
 _LAST = ("shift", *_OPERATIONS)
-_LARGEST = 999
+_LARGEST = 300  # numbers are copied digit by digit: what is to be learned is the rule
 _LEAST_COMPARED = 3  # terms that a rule must give right
 _LEAST_DISTINCT = 4
+_MOST_LUCKY = 1
 
 
 def terms(question: str) -> list[int]:
@@ -22,28 +25,28 @@ def terms(question: str) -> list[int]:
 
 def rule(sequence: list[int], most: int) -> tuple[str, ...] | None:
     """The shortest chain of operations, the first of equally short ones, that gives the sequence; None above `most`."""
-    for length in range(1, most + 1):
-        found = _search(sequence, sequence, length)
-        if found:
-            return found
-    return None
+    return next((operations for operations in _chains(most) if _fits(sequence, operations)), None)
 
 
-def continued(sequence: list[int], operations: tuple[str, ...]) -> int:
-    """The term that follows by a rule."""
-    values = sequence
-    for operation in operations:
-        values = _apply(operation, values, sequence)
-    return values[-1]
+def continued(sequence: list[int], operations: tuple[str, ...]) -> int | None:
+    """The term that follows by a chain of operations; None if nothing is left of the sequence."""
+    values = _values(sequence, operations)
+    return values[-1] if values else None
 
 
 def admissible(question: str, answer: str, level: int) -> bool:
-    """Whether the rule has as many operations as the level says, and the terms are varied enough to show it."""
-    sequence = terms(question)
-    if len(set(sequence)) < _LEAST_DISTINCT or max(map(abs, sequence)) > _LARGEST:
+    """Whether the rule has as many operations as the level says, and a right answer means that it was found.
+
+    Many sequences, such as those that settle, go on as they should by rules that do not fit them. They are left out.
+    """
+    sequence, following = terms(question), int(answer)
+    if len(set(sequence)) < _LEAST_DISTINCT or max(map(abs, [*sequence, following])) > _LARGEST:
         return False
     found = rule(sequence, level)
-    return found is not None and len(found) == level and continued(sequence, found) == int(answer)
+    if found is None or len(found) != level or continued(sequence, found) != following:
+        return False
+    lucky = [chain for chain in _chains(3) if continued(sequence, chain) == following and not _fits(sequence, chain)]
+    return len(lucky) <= _MOST_LUCKY
 
 
 def program(question: str) -> list[str]:
@@ -53,7 +56,7 @@ def program(question: str) -> list[str]:
     """
     sequence = terms(question)
     lines, values = [f"s = {sequence}"], "s"
-    for name, operation in zip(string.ascii_lowercase, rule(sequence, len(sequence)) or (), strict=False):
+    for name, operation in zip(string.ascii_lowercase, rule(sequence, 4) or (), strict=False):
         if operation == "previous":
             lines.append(f"{name} = [x + y for x, y in zip({values}[1:], s[-len({values}):])]")
         elif operation == "shift":
@@ -67,7 +70,7 @@ def program(question: str) -> list[str]:
 def fresh(code: str, question: str, draw: int) -> str:
     """`code` with the terms of the question replaced by others that follow the same rule."""
     sequence = terms(question)
-    operations = rule(sequence, len(sequence)) or ()
+    operations = rule(sequence, 4) or ()
     generator = random.Random(f"{question}/{draw}")
     other = [generator.randrange(10**5, 10**6)]
     offset = generator.randrange(10**5, 10**6)
@@ -76,17 +79,29 @@ def fresh(code: str, question: str, draw: int) -> str:
     return code.replace(str(sequence), str(other))
 
 
-def _search(values: list[int], sequence: list[int], length: int) -> tuple[str, ...] | None:
-    for operation in _LAST if length == 1 else _OPERATIONS:
-        after = _apply(operation, values, sequence)
-        if len(after) <= _LEAST_COMPARED:
-            continue
-        if length == 1:
-            if after[:-1] == sequence[1 - len(after) :]:
-                return (operation,)
-        elif rest := _search(after, sequence, length - 1):
-            return operation, *rest
-    return None
+@functools.cache
+def _chains(most: int) -> tuple[tuple[str, ...], ...]:
+    """All chains of at most so many operations, short ones first; a shift stands last, where it is fitted."""
+    return tuple(
+        (*before, last)
+        for length in range(most)
+        for before in itertools.product(_OPERATIONS, repeat=length)
+        for last in _LAST
+    )
+
+
+def _values(sequence: list[int], operations: tuple[str, ...]) -> list[int]:
+    values = sequence
+    for operation in operations:
+        if len(values) < 2:
+            return []
+        values = _apply(operation, values, sequence)
+    return values
+
+
+def _fits(sequence: list[int], operations: tuple[str, ...]) -> bool:
+    values = _values(sequence, operations)
+    return len(values) > _LEAST_COMPARED and values[:-1] == sequence[1 - len(values) :]
 
 
 def _apply(operation: str, values: list[int], sequence: list[int]) -> list[int]:

@@ -4,7 +4,7 @@ For Best-of-N, majority votes, pass@k and greedy decoding: greedy is n = 1 with 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rstar_jax.problems.problem import Problem
 from rstar_jax.search.protocols import Prefix, Step, StepSampler, Verifier
@@ -18,13 +18,15 @@ class Solution:
     """One sampled solution.
 
     text, tokens: everything after the prompt, the output of the code included. logprob: of the sampled parts.
-    answer: the content of its box, None if it came to none. ok: it has an answer, and its code, if any, ran.
+    answer: the content of its box, None if it came to none. ran: its code block closed and ran without a fault.
+    ok: it has an answer, and its code, if any, ran.
     """
 
     text: str
     tokens: tuple[int, ...]
     logprob: float
     answer: str | None
+    ran: bool
     ok: bool
 
 
@@ -36,19 +38,22 @@ def sample_solutions(
     verifier: Verifier,
     max_prefix_tokens: int,
     seed: int,
+    prompt: Callable[[str], str] = steps.prompt,
 ) -> list[list[Solution]]:
-    """n solutions a problem. Three batches for all: code blocks are decoded, then run, then answers are decoded.
+    """n solutions a problem, each after `prompt` of its question.
+
+    Three batches for all: code blocks are decoded, then run, then answers are decoded.
 
     A block whose code fails shows its error as its output and still gets its answer, as in the released code. A
     solution whose prompt, block and output come to more than `max_prefix_tokens` ends without an answer.
     """
-    prompts = [_prompt(problem, sampler, seed) for problem in problems]
+    prompts = [_prompt(problem, prompt, sampler, seed) for problem in problems]
     blocks = sampler.expand(prompts, n, stops=markers.BLOCK_STOPS)
     outcomes = _run(blocks, verifier)
     drafts = []  # one for each problem and sample, row by row
-    for row, prompt in enumerate(prompts):
+    for row, start in enumerate(prompts):
         for index, block in enumerate(blocks[row]):
-            drafts.append(_close(block, outcomes[row].get(block.text), prompt, index, sampler))
+            drafts.append(_close(block, outcomes[row].get(block.text), start, index, sampler))
     open_drafts = [draft for draft in drafts if draft.goes_on(max_prefix_tokens)]
     tails = sampler.expand([draft.prefix for draft in open_drafts], 1, stops=markers.BLOCK_STOPS) if open_drafts else []
     for draft, (tail,) in zip(open_drafts, tails, strict=True):
@@ -65,7 +70,7 @@ class _Draft:
     prompt: Prefix
     logprob: float
     stop: str
-    ran: bool
+    outcome: Outcome | None
 
     def goes_on(self, max_prefix_tokens: int) -> bool:
         return self.stop == markers.END_OF_CODE and len(self.prefix.tokens) <= max_prefix_tokens
@@ -83,12 +88,13 @@ class _Draft:
             tokens=self.prefix.tokens[len(self.prompt.tokens) :],
             logprob=self.logprob,
             answer=answer,
-            ok=self.ran and answer is not None,
+            ran=self.outcome is not None and self.outcome.ok,
+            ok=(self.outcome is None or self.outcome.ok) and answer is not None,
         )
 
 
-def _prompt(problem: Problem, sampler: StepSampler, seed: int) -> Prefix:
-    text = steps.prompt(problem.question)
+def _prompt(problem: Problem, prompt: Callable[[str], str], sampler: StepSampler, seed: int) -> Prefix:
+    text = prompt(problem.question)
     return Prefix(key=(tree_key(seed, problem.id), 0), text=text, tokens=tuple(sampler.encode(text)))
 
 
@@ -109,8 +115,7 @@ def _close(block: Step, outcome: Outcome | None, prompt: Prefix, index: int, sam
         shown = outcome.output.rstrip("\n") if outcome.ok else outcome.error or outcome.verdict.value
         appended = steps.with_output(block.text, shown)[len(block.text) :]
         prefix = _longer(prefix, appended, tuple(sampler.encode(appended)))
-    ran = outcome is None or outcome.ok
-    return _Draft(prefix=prefix, prompt=prompt, logprob=block.logprob, stop=block.stop, ran=ran)
+    return _Draft(prefix=prefix, prompt=prompt, logprob=block.logprob, stop=block.stop, outcome=outcome)
 
 
 def _longer(prefix: Prefix, text: str, tokens: tuple[int, ...]) -> Prefix:

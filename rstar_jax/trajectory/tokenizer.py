@@ -1,30 +1,33 @@
 """Text to token ids and back. A tokenizer folder is a Hugging Face one: `tokenizer.json`, `tokenizer_config.json`."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from etils import epath
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as _Tokenizer
-from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from rstar_jax.trajectory import markers
 
 
 class Tokenizer:
-    """Byte-level BPE whose markers are single tokens.
+    """Token ids for trajectories; markers are single tokens, or plain text for a model that has never seen them.
 
-    A marker always ends a token, so the ids of a concatenation are the concatenation of the ids wherever the pieces
-    end or begin with a marker: a tree can carry ids and never tokenises a path again.
+    A marker that is a token always ends a token, so the ids of a concatenation are the concatenation of the ids
+    wherever the pieces end or begin with a marker: a tree can carry ids and never tokenises a path again.
+
+    ids: the ids of the markers that are tokens. ends_of_text: the ids with which a model ends what it has to say.
     """
 
-    def __init__(self, backend: _Tokenizer):
-        self._backend = backend
-        missing = [marker for marker in markers.SPECIAL_TOKENS if backend.token_to_id(marker) is None]
-        if missing:
-            raise ValueError(
-                f"the tokenizer has no token for {', '.join(missing)}: expected every marker to be one token"
-            )
-        self.ids = {marker: backend.token_to_id(marker) for marker in markers.SPECIAL_TOKENS}
+    def __init__(self, backend: _Tokenizer, fields: Mapping[str, Any] | None = None):
+        self._backend, self._fields = backend, dict(fields or {})
+        found = {marker: backend.token_to_id(marker) for marker in markers.SPECIAL_TOKENS}
+        self.ids = {marker: token for marker, token in found.items() if token is not None}
+        ends = [markers.END_OF_TEXT, _content(self._fields.get("eos_token"))]
+        self.ends_of_text = tuple(
+            sorted({backend.token_to_id(end) for end in ends if end and backend.token_to_id(end) is not None})
+        )
 
     @classmethod
     def train(cls, corpus: Iterable[str], vocabulary_size: int) -> "Tokenizer":
@@ -47,24 +50,47 @@ class Tokenizer:
         return cls(backend)
 
     @classmethod
-    def load(cls, folder: epath.PathLike) -> "Tokenizer":
-        """Reads `tokenizer.json` of a folder."""
+    def load(
+        cls, folder: epath.PathLike, markers_as: Literal["tokens", "new tokens", "text"] = "tokens"
+    ) -> "Tokenizer":
+        """Reads `tokenizer.json` of a folder.
+
+        markers_as: whether the markers must be tokens already, are added where they are missing, or stay plain text.
+        """
         path = epath.Path(folder) / "tokenizer.json"
         if not path.exists():
             raise FileNotFoundError(f"{path}: expected a tokenizer there")
-        return cls(_Tokenizer.from_str(path.read_text()))
+        settings = path.parent / "tokenizer_config.json"
+        fields = json.loads(settings.read_text()) if settings.exists() else {}
+        tokenizer = cls(_Tokenizer.from_str(path.read_text()), fields)
+        missing = [marker for marker in markers.SPECIAL_TOKENS if marker not in tokenizer.ids]
+        if missing and markers_as == "tokens":
+            raise ValueError(f"{path}: no token for {', '.join(missing)}: expected every marker to be one token")
+        if missing and markers_as == "new tokens":
+            tokenizer._backend.add_special_tokens([AddedToken(marker, normalized=False) for marker in missing])
+            tokenizer = cls(tokenizer._backend, fields)
+        return tokenizer
 
     def save(self, folder: epath.PathLike) -> None:
         """Writes a folder that `transformers` reads too."""
         folder = epath.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "tokenizer.json").write_text(self._backend.to_str())
-        config = {
+        fields = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "pad_token": markers.PADDING,
             "eos_token": markers.END_OF_TEXT,
+            **self._fields,
         }
-        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+        fields.pop("added_tokens_decoder", None)  # tokenizer.json says it, new tokens included
+        (folder / "tokenizer_config.json").write_text(json.dumps(fields, indent=2))
+
+    def ending(self, marker: str) -> tuple[int, ...]:
+        """The ids that end with `marker`: its token; without one, the tokens of its text but for the closing bracket.
+
+        The bracket may be one token with what follows.
+        """
+        return (self.ids[marker],) if marker in self.ids else self.encode(marker[:-1])
 
     def __len__(self) -> int:
         return self._backend.get_vocab_size()
@@ -76,3 +102,8 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, markers included."""
         return self._backend.decode(list(ids), skip_special_tokens=False)
+
+
+def _content(token: str | Mapping[str, Any] | None) -> str | None:
+    """The text of a token as tokenizer_config.json gives it: a string, or a dict with its content."""
+    return token["content"] if isinstance(token, Mapping) else token

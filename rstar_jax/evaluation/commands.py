@@ -1,0 +1,56 @@
+"""`rstar evaluate --model=...`: greedy accuracy of a checkpoint, few-shot, with its programs run."""
+
+import json
+import pathlib
+from typing import Any
+
+from etils import epath
+from rich.console import Console
+from rich.table import Table
+
+from rstar_jax import configuration, models
+from rstar_jax.decoding import PolicySampler
+from rstar_jax.evaluation.accuracy import grade_answers
+from rstar_jax.evaluation.config import ModelEvaluation
+from rstar_jax.partitioning import make_mesh
+from rstar_jax.problems import jsonl
+from rstar_jax.search import sample_solutions
+from rstar_jax.trajectory import steps
+from rstar_jax.trajectory.tokenizer import Tokenizer
+from rstar_jax.verifier import Grader, Verifier
+
+
+def evaluate_model(
+    *, config: ModelEvaluation, model: str, problems: str | None, output: str | None, limit: int | None
+) -> None:
+    """Accuracy on problems with answers, and how many programs ran: a table, and a JSON line a problem in `output`."""
+    if problems is None:
+        raise ValueError('--problems: expected a JSONL file of {"question", "answer"}')
+    asked = jsonl.read_problems(problems)[:limit]
+    preamble = configuration.find(config.few_shot).read_text() if config.few_shot else ""
+    mesh = make_mesh(config.mesh)
+    policy = models.load(model, mesh, config.dtype)
+    tokenizer = Tokenizer.load(models.find(model), markers_as="text")
+    with Verifier(limits=config.limits, workers=config.verifier_workers) as verifier, Grader() as grader:
+        solutions = sample_solutions(
+            asked,
+            1,
+            sampler=PolicySampler(policy.config, policy.parameters, tokenizer, mesh, config.decoding),
+            verifier=verifier,
+            max_prefix_tokens=config.decoding.max_prefix_tokens,
+            seed=0,
+            prompt=lambda question: preamble + steps.prompt(question) + "\n",
+        )
+        solved = [solution for (solution,) in solutions]
+        right = grade_answers([problem.answer for problem in asked], [own.answer for own in solved], grader)
+    ran = [own.ran for own in solved]
+    answered = [own.answer is not None for own in solved]
+    table = Table("problems", "accuracy", "programs that ran", "answers", title=f"{pathlib.Path(model).name}, greedy")
+    table.add_row(str(len(asked)), f"{sum(right) / len(asked):.3f}", str(sum(ran)), str(sum(answered)))
+    Console().print(table)
+    if output is not None:
+        rows: list[dict[str, Any]] = [
+            {"id": problem.id, "answer": own.answer, "right": bool(value), "ran": own.ran, "text": own.text}
+            for problem, own, value in zip(asked, solved, right, strict=True)
+        ]
+        epath.Path(output).write_text("".join(json.dumps(row) + "\n" for row in rows))
