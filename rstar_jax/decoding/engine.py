@@ -137,9 +137,8 @@ class PolicySampler:
             if stop == "":
                 ids = ids[: -len(ending)]
                 text = self._tokenizer.decode(ids)
-            elif not text.endswith(stop):  # a marker of several tokens ends before its last character
-                rest = stop[len(self._tokenizer.decode(ending)) :]
-                ids, text = ids + self._tokenizer.encode(rest), text + rest
+            elif not text.endswith(stop):  # a marker of several tokens ends before its bracket
+                ids, text = ids + self._tokenizer.encode(">"), text + ">"
         return Step(text=text, tokens=ids, logprob=float(samples.logprob[i, j]), stop=stop)
 
 

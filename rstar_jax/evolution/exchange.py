@@ -14,6 +14,7 @@ from rstar_jax.training import checkpoints
 from rstar_jax.trajectory import markers
 from rstar_jax.trajectory.tokenizer import Tokenizer
 
+_KINDS = {"policy": (models.Decoder, models.Policy), "ppm": (models.PreferenceModel, models.Preference)}
 _FIELDS = "hugging_face.json"  # config.json of the checkpoint that a run began from
 
 
@@ -34,15 +35,14 @@ def import_model(*, config: EvolutionConfig, model: str, run_dir: str, dtype: st
 
 def export_model(*, config: EvolutionConfig, run_dir: str, round: int, kind: str, output: str) -> None:
     """The policy or the PPM of a round as a Hugging Face folder, its tokenizer with it."""
+    if kind not in _KINDS:
+        raise ValueError(f"--kind={kind}: expected policy or ppm")
+    module, model = _KINDS[kind]
     folder = epath.Path(run_dir)
     mesh = make_mesh(config.mesh)
     tokenizer = Tokenizer.load(folder / "tokenizer")
     fields, decoder = _decoder(folder, config, tokenizer)
-    where = folder / f"round_{round}" / kind
-    module, model = {"policy": (models.Decoder, models.Policy), "ppm": (models.PreferenceModel, models.Preference)}[
-        kind
-    ]
-    values = checkpoints.load(where, module, decoder, mesh)
+    values = checkpoints.load(folder / f"round_{round}" / kind, module, decoder, mesh)
     models.save(model(config=decoder, parameters=values, mesh=mesh, fields=fields), output)
     tokenizer.save(output)
     print(output)

@@ -86,11 +86,11 @@ class Tokenizer:
         (folder / "tokenizer_config.json").write_text(json.dumps(fields, indent=2))
 
     def ending(self, marker: str) -> tuple[int, ...]:
-        """The ids that end with `marker`: its token; without one, the tokens of its text but for the closing bracket.
+        """The ids that end with `marker`: its token; without one, the tokens of its text without the brackets.
 
-        The bracket may be one token with what follows.
+        Brackets may be one token with what stands before or behind them.
         """
-        return (self.ids[marker],) if marker in self.ids else self.encode(marker[:-1])
+        return (self.ids[marker],) if marker in self.ids else self.encode(marker.strip("<>"))
 
     def __len__(self) -> int:
         return self._backend.get_vocab_size()

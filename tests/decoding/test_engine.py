@@ -172,3 +172,62 @@ def test_a_prefix_that_does_not_fit_is_refused(policy, mesh):
     sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, CONFIG, seed=0)
     with pytest.raises(ValueError, match="DecodingConfig allows 32"):
         sampler.expand([Prefix(key=(1,), text="", tokens=(12,) * 33)], 2, stops=STOPS)
+
+
+def test_an_ending_may_be_several_tokens(policy, mesh):
+    config = dataclasses.replace(CONFIG, temperature=0.0)
+    prefix = prefixes()[3]
+    sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, config, seed=0)
+    ((free,),) = sampler.expand([prefix], 1, stops=())
+    assert len(free.tokens) >= 5
+
+    class Endings:
+        """The tokenizer, for which a marker is what the policy writes as its fourth and fifth token."""
+
+        ends_of_text = TOKENIZER.ends_of_text
+        decode, encode = staticmethod(TOKENIZER.decode), staticmethod(TOKENIZER.encode)
+        __len__ = TOKENIZER.__len__
+
+        def ending(self, marker):
+            return free.tokens[3:5] if marker == "<end_of_code>" else (TOKENIZER.ids[marker],)
+
+    sampler = PolicySampler(MODEL, policy, Endings(), mesh, config, seed=0)
+    ((cut,),) = sampler.expand([prefix], 1, stops=("<end_of_code>", "<end_of_answer>"))
+    assert cut.stop == "<end_of_code>"
+    assert cut.tokens == free.tokens[:5] + TOKENIZER.encode(">") and cut.text == TOKENIZER.decode(free.tokens[:5]) + ">"
+
+
+def test_rows_that_pad_the_embedding_are_never_drawn(mesh):
+    padded = dataclasses.replace(MODEL, vocabulary_size=MODEL.vocabulary_size + 300)
+    policy = parameters.initialise(Decoder, padded, mesh, seed=1)
+    config = dataclasses.replace(CONFIG, temperature=5.0)
+    sampler = PolicySampler(padded, policy, TOKENIZER, mesh, config, seed=0)
+    drawn = {token for row in sampler.expand(prefixes(), 6, stops=STOPS) for step in row for token in step.tokens}
+    assert len(drawn) > 50 and max(drawn) < len(TOKENIZER)
+
+
+def test_a_window_is_kept_while_decoding_and_scoring(policy, mesh):
+    windowed = dataclasses.replace(MODEL, window=5)
+
+    def whole(kind, values, ids):
+        model = parameters.bind(kind, windowed, values)
+        decoder = model if kind is Decoder else model.decoder
+        tokens = jnp.asarray(ids)[None]
+        mask = attention.causal_mask(jnp.ones(tokens.shape, bool), windowed.window)
+        hidden, _ = decoder(tokens, jnp.arange(len(ids))[None], attention.causal(mask))
+        return model, hidden[0, -1]
+
+    prefix = prefixes()[4]
+    sampler = PolicySampler(windowed, policy, TOKENIZER, mesh, dataclasses.replace(CONFIG, temperature=0.0), seed=0)
+    ((step,),) = sampler.expand([prefix], 1, stops=())
+    ids = list(prefix.tokens)
+    for token in step.tokens:
+        model, last = whole(Decoder, policy, ids)
+        assert token == int(jnp.argmax(model.logits(last)[: len(TOKENIZER)]))
+        ids.append(token)
+    ppm = parameters.preference_from_policy(windowed, policy, mesh)
+    ppm["value"] = jnp.asarray(np.random.default_rng(0).normal(size=windowed.embed), jnp.float32)
+    config = dataclasses.replace(CONFIG, score_buckets=(24,))
+    (values,) = PreferenceScorer(windowed, ppm, mesh, config).score([prefix], [[step.tokens]])
+    model, last = whole(PreferenceModel, ppm, [*prefix.tokens, *step.tokens])
+    np.testing.assert_allclose(values[0], jnp.tanh(model.scores(last)), atol=1e-5)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import pathlib
 import pickle
 import zipfile
 
@@ -11,9 +12,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from rstar_jax.models import hub, parameters
+import gin
+from rstar_jax import configuration
+from rstar_jax.models import Decoder, DecoderConfig, hub, parameters
 from rstar_jax.partitioning import MeshConfig, make_mesh
 from tests.models import tiny
+
+GIN = pathlib.Path(__file__).resolve().parents[2] / "gin"
 
 
 def deviation(ours, theirs, mask):
@@ -68,25 +73,43 @@ def test_transformers_reads_what_is_written(tmp_path):
     assert deviation(np.asarray(policy.logits(tokens, mask=mask)), theirs, mask) <= 1e-4
 
 
-@pytest.mark.parametrize(
-    "axes", [{"data": 8}, {"fsdp": 8}, {"fsdp": 4, "tensor": 2}, {"data": 2, "fsdp": 2, "tensor": 2}]
-)
-def test_every_parameter_lies_as_specified(axes, tmp_path):
+@pytest.mark.parametrize("file", sorted(path.name for path in (GIN / "meshes").glob("*.gin")))
+def test_every_parameter_lies_as_the_mesh_specifies(file, tmp_path):
     tiny.write(tmp_path, "qwen2_untied")
-    mesh = make_mesh(MeshConfig(**{"data": 1, **axes}))
+    configuration.parse([f"meshes/{file}"], [])
+    config = gin.get_configurable(MeshConfig)()
+    mesh = make_mesh(config)
+    assert mesh.size == 8
     policy = hub.load(str(tmp_path), mesh, "float32")
     whole = hub.load(str(tmp_path), make_mesh(MeshConfig(data=1)), "float32")
-    split = axes.get("fsdp", 1) * axes.get("tensor", 1)
+    split = mesh.shape["fsdp"] * mesh.shape["tensor"]
 
     def check(path, ours, one):
         np.testing.assert_array_equal(ours, one)
-        name = path[-1].key
-        shard = ours.addressable_shards[0].data
-        if name in ("scale", "query_bias", "key_bias", "value_bias"):
-            return  # vectors
-        assert shard.size * split == ours.size, f"{name} is replicated"
+        if not path[-1].key.endswith(("scale", "bias")):  # vectors are small
+            assert ours.addressable_shards[0].data.size * split == ours.size, f"{path} is replicated"
 
     jax.tree_util.tree_map_with_path(check, policy.parameters, whole.parameters)
+
+
+@pytest.mark.parametrize(
+    ("file", "published"),
+    [
+        ("qwen2.5_math_1.5b", 1_543_714_304),
+        ("qwen2.5_math_7b", 7_615_616_512),
+        ("qwen2_math_7b", 7_615_616_512),
+        ("phi3_mini", 3_821_079_552),
+        ("smollm2_135m", 134_515_008),
+        ("qwen2.5_coder_0.5b", 494_032_768),
+        ("qwen2.5_coder_1.5b", 1_543_714_304),
+    ],
+)
+def test_gin_models_have_as_many_parameters_as_was_published(file, published):
+    configuration.parse([f"models/{file}.gin"], [])
+    config = gin.get_configurable(DecoderConfig)()
+    shapes = parameters.abstract(Decoder, config, make_mesh(MeshConfig(data=1)))
+    assert parameters.count(shapes) == published
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(shapes)} == {"bfloat16"}
 
 
 def _edit(folder, **fields):

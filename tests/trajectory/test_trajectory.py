@@ -1,6 +1,9 @@
 """The text language: markers are tokens, pieces concatenate, code and answers are found."""
 
+import json
+
 import pytest
+import tokenizers
 
 from rstar_jax.trajectory import markers, steps
 from rstar_jax.trajectory.tokenizer import Tokenizer
@@ -38,6 +41,30 @@ def test_a_tokenizer_folder_comes_back(tokenizer, tmp_path):
     assert Tokenizer.load(tmp_path).encode(TEXT) == tokenizer.encode(TEXT)
     with pytest.raises(FileNotFoundError, match="expected a tokenizer there"):
         Tokenizer.load(tmp_path / "nothing")
+
+
+def test_markers_may_be_added_or_stay_text(tmp_path):
+    foreign = tokenizers.Tokenizer(tokenizers.models.BPE())
+    foreign.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    foreign.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300, initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(), special_tokens=["<|im_end|>"]
+    )
+    foreign.train_from_iterator([TEXT] * 3, trainer)
+    (tmp_path / "tokenizer.json").write_text(foreign.to_str())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>", "chat_template": "x"}))
+    with pytest.raises(ValueError, match="no token for .*<end_of_step>"):
+        Tokenizer.load(tmp_path)
+    text = Tokenizer.load(tmp_path, markers_as="text")
+    assert text.ids == {} and text.ends_of_text == (foreign.token_to_id("<|im_end|>"),)
+    assert text.decode(text.ending("<end_of_code>")) == "end_of_code" and len(text.ending("<end_of_code>")) > 1
+    added = Tokenizer.load(tmp_path, markers_as="new tokens")
+    assert len(added) == len(text) + len(markers.SPECIAL_TOKENS) and min(added.ids.values()) == len(text)
+    assert added.encode("<end_of_code>") == (added.ids["<end_of_code>"],) and added.decode(added.encode(TEXT)) == TEXT
+    added.save(tmp_path / "saved")
+    again = Tokenizer.load(tmp_path / "saved")
+    assert again.ids == added.ids and again.ends_of_text == added.ends_of_text
+    assert json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text())["chat_template"] == "x"
 
 
 def test_code_of_a_step():
