@@ -11,7 +11,7 @@ MODES = {
     "evolve": ("rstar_jax.evolution.commands", "evolve", ("run_dir",)),
     "search": ("rstar_jax.evolution.commands", "search", ("run_dir", "problems", "output!", "round")),
     "evaluate": ("rstar_jax.evolution.commands", "evaluate", ("run_dir", "problems", "output", "round")),
-    "evaluate --model": ("rstar_jax.evaluation.commands", "evaluate_model", ("model", "problems", "output", "limit")),
+    "evaluate --model": ("rstar_jax.evaluation.commands", "evaluate_model", ("model", "problems", "output")),
     "import": ("rstar_jax.evolution.exchange", "import_model", ("model!", "run_dir!", "dtype")),
     "export": ("rstar_jax.evolution.exchange", "export_model", ("run_dir", "round!", "kind", "output!")),
     "train_policy": ("rstar_jax.evolution.commands", "train_policy", ("run_dir", "data", "output!", "round")),
@@ -28,12 +28,10 @@ HELP = {
     "input": "JSONL file, - for standard input",
     "output": "where the result goes",
     "model": "a Hugging Face folder, or a model's name on the hub",
-    "limit": "so many of the problems, from the first",
     "dtype": "of the parameters: bfloat16 or float32",
     "kind": "policy or ppm",
 }
 DEFAULTS = {"run_dir": "runs/local", "dtype": "bfloat16", "kind": "policy"}
-INTEGERS = ("round", "limit")
 BAD_INPUT = (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError)
 
 
@@ -46,11 +44,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         sub.add_argument("--gin_file", action="append", default=[], help="configuration (default: gin/local.gin)")
         for flag in dict.fromkeys(flag for name in MODES if name.split()[0] == mode for flag in MODES[name][2]):
             name = flag.rstrip("!")
-            kind = int if name in INTEGERS else str
+            kind = int if name == "round" else str
             sub.add_argument(f"--{name}", required="!" in flag, type=kind, default=DEFAULTS.get(name), help=HELP[name])
-    bindings = [argument.removeprefix("--gin.") for argument in arguments if argument.startswith("--gin.")]
     flags = parser.parse_args([argument for argument in arguments if not argument.startswith("--gin.")])
-    flags.gin_bindings = bindings
+    flags.gin_bindings = [argument.removeprefix("--gin.") for argument in arguments if argument.startswith("--gin.")]
     return flags
 
 

@@ -20,13 +20,11 @@ from rstar_jax.trajectory.tokenizer import Tokenizer
 from rstar_jax.verifier import Grader, Verifier
 
 
-def evaluate_model(
-    *, config: ModelEvaluation, model: str, problems: str | None, output: str | None, limit: int | None
-) -> None:
+def evaluate_model(*, config: ModelEvaluation, model: str, problems: str | None, output: str | None) -> None:
     """Accuracy on problems with answers, and how many programs ran: a table, and a JSON line a problem in `output`."""
     if problems is None:
         raise ValueError('--problems: expected a JSONL file of {"question", "answer"}')
-    asked = jsonl.read_problems(problems)[:limit]
+    asked = jsonl.read_problems(problems)
     preamble = configuration.find(config.few_shot).read_text() if config.few_shot else ""
     mesh = make_mesh(config.mesh)
     policy = models.load(model, mesh, config.dtype)

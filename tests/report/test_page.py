@@ -141,13 +141,17 @@ def quick(monkeypatch):
 @pytest.mark.parametrize("count", [0, 1, 30, 60])
 def test_partial_runs_render(tmp_path, quick, count):
     run = run_folder.make(tmp_path, lines=run_folder.metrics()[:count], rounds=1)
-    Reader(report(run).read_text(encoding="utf-8"))
+    text = report(run).read_text(encoding="utf-8")
+    assert Reader(text).text and ("No accuracy has been measured" in text) == (count <= 1)
 
 
 @pytest.mark.parametrize("name", sorted({line["name"] for line in run_folder.metrics()}))
 def test_any_name_may_stand_alone(tmp_path, quick, name):
     lines = [line for line in run_folder.metrics() if line["name"] == name]
-    Reader(report(run_folder.make(tmp_path, lines=lines, rounds=1)).read_text(encoding="utf-8"))
+    text = report(run_folder.make(tmp_path, lines=lines, rounds=1)).read_text(encoding="utf-8")
+    assert Reader(text).text
+    if name.endswith("_accuracy") and "pair" not in name and "whole" not in name and "batch" not in name:
+        assert f"{lines[0]['value']:.3f}" in text or f"{100 * lines[0]['value']:.1f}" in text
 
 
 def test_empty_folder_renders(tmp_path):
