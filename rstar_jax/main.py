@@ -12,7 +12,7 @@ MODES = {
     "search": ("rstar_jax.evolution.commands", "search", ("run_dir", "problems", "output!", "round")),
     "evaluate": ("rstar_jax.evolution.commands", "evaluate", ("run_dir", "problems", "output", "round")),
     "evaluate --model": ("rstar_jax.evaluation.commands", "evaluate_model", ("model", "problems", "output")),
-    "import": ("rstar_jax.evolution.exchange", "import_model", ("model!", "run_dir!", "dtype")),
+    "import": ("rstar_jax.evolution.exchange", "import_model", ("model!", "run_dir!", "kind", "dtype")),
     "export": ("rstar_jax.evolution.exchange", "export_model", ("run_dir", "round!", "kind", "output!")),
     "train_policy": ("rstar_jax.evolution.commands", "train_policy", ("run_dir", "data", "output!", "round")),
     "train_ppm": ("rstar_jax.evolution.commands", "train_ppm", ("run_dir", "data", "output!", "round")),

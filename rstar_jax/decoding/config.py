@@ -12,6 +12,7 @@ class DecodingConfig:
     prefix_buckets: lengths that prompts with their path are padded to; a longer one is the caller's to refuse.
     row_buckets: how many prefixes are decoded, or candidates scored, at once.
     score_buckets: lengths that scored candidates are padded to.
+    value_scale: a step's value is tanh(raw score / value_scale): 1 in the paper, 5 in the released code.
     """
 
     temperature: float = 1.0
@@ -20,6 +21,7 @@ class DecodingConfig:
     prefix_buckets: tuple[int, ...] = (64, 96, 128, 160)
     row_buckets: tuple[int, ...] = (16, 64)
     score_buckets: tuple[int, ...] = (16, 32)
+    value_scale: float = 1.0
 
     @property
     def max_prefix_tokens(self) -> int:

@@ -179,4 +179,5 @@ class PreferenceScorer:
         with jax.set_mesh(self._mesh):
             where = partitioning.sharding(self._mesh, "batch")
             arrays = jax.device_put((tokens, lengths, owner, own_tokens, own_lengths), where)
-            return np.asarray(_jitted("score")(self._model, self._parameters, *arrays))[: len(batch)]
+            values = _jitted("score")(self._model, self._parameters, *arrays, np.float32(config.value_scale))
+            return np.asarray(values)[: len(batch)]

@@ -144,8 +144,9 @@ def score(
     owner: jax.Array,
     candidates: jax.Array,
     candidate_length: jax.Array,
+    scale: jax.Array,
 ) -> jax.Array:
-    """Values fp32 [R] in [-1, 1] of candidate steps, read at their last token (tanh of the raw score, section 3.3).
+    """Values fp32 [R] in [-1, 1] of candidate steps: tanh(raw score / scale), read at their last token (section 3.3).
 
     tokens int32 [M, P], length int32 [M]: the prefixes. candidates int32 [R, T], candidate_length int32 [R]; owner
     int32 [R], the prefix that each candidate continues. Only the candidates' own tokens are computed a row.
@@ -165,4 +166,4 @@ def score(
 
     hidden, _ = model.decoder(candidates, positions, attend, prefix)
     last = hidden[jnp.arange(rows), jnp.maximum(candidate_length - 1, 0)]
-    return jnp.tanh(model.scores(last))
+    return jnp.tanh(model.scores(last) / scale)

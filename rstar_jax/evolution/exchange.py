@@ -18,26 +18,26 @@ _KINDS = {"policy": (models.Decoder, models.Policy), "ppm": (models.PreferenceMo
 _FIELDS = "hugging_face.json"  # config.json of the checkpoint that a run began from
 
 
-def import_model(*, config: EvolutionConfig, model: str, run_dir: str, dtype: str) -> None:
-    """A Hugging Face checkpoint as the policy of round 0 of a run, its markers added as tokens."""
+def import_model(*, config: EvolutionConfig, model: str, run_dir: str, kind: str, dtype: str) -> None:
+    """A Hugging Face checkpoint as the policy (or the PPM) of round 0 of a run, its markers added as tokens."""
+    module, _ = _kind(kind)
     folder = epath.Path(run_dir)
     source = models.find(model)
     tokenizer = Tokenizer.load(source, markers_as="new tokens")
     known = len(Tokenizer.load(source, markers_as="text"))
-    policy = models.load(str(source), make_mesh(config.mesh), dtype)
+    load = models.load if module is models.Decoder else models.load_preference
+    loaded = load(str(source), make_mesh(config.mesh), dtype)
     if len(tokenizer) > known:
-        policy = models.add_tokens(policy, known, len(tokenizer) - known)
-    checkpoints.save(folder / "round_0" / "policy", policy.parameters)
+        loaded = models.add_tokens(loaded, known, len(tokenizer) - known)
+    checkpoints.save(folder / "round_0" / kind, loaded.parameters)
     tokenizer.save(folder / "tokenizer")
-    publish(folder / _FIELDS, json.dumps(layouts.write_config(policy.fields, policy.config), indent=2))
-    print(folder / "round_0" / "policy")
+    publish(folder / _FIELDS, json.dumps(layouts.write_config(loaded.fields, loaded.config), indent=2))
+    print(folder / "round_0" / kind)
 
 
 def export_model(*, config: EvolutionConfig, run_dir: str, round: int, kind: str, output: str) -> None:
     """The policy or the PPM of a round as a Hugging Face folder, its tokenizer with it."""
-    if kind not in _KINDS:
-        raise ValueError(f"--kind={kind}: expected policy or ppm")
-    module, model = _KINDS[kind]
+    module, model = _kind(kind)
     folder = epath.Path(run_dir)
     mesh = make_mesh(config.mesh)
     tokenizer = Tokenizer.load(folder / "tokenizer")
@@ -46,6 +46,12 @@ def export_model(*, config: EvolutionConfig, run_dir: str, round: int, kind: str
     models.save(model(config=decoder, parameters=values, mesh=mesh, fields=fields), output)
     tokenizer.save(output)
     print(output)
+
+
+def _kind(name: str) -> tuple[type, type]:
+    if name not in _KINDS:
+        raise ValueError(f"--kind={name}: expected policy or ppm")
+    return _KINDS[name]
 
 
 def _decoder(folder: epath.Path, config: EvolutionConfig, tokenizer: Tokenizer) -> tuple[dict[str, Any], DecoderConfig]:

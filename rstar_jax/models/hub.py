@@ -5,7 +5,7 @@ import functools
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +76,9 @@ class Preference:
         mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
         with jax.set_mesh(self.mesh):
             return _scores(self.config, self.parameters, tokens, mask)
+
+
+Model = TypeVar("Model", Policy, Preference)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -154,23 +157,24 @@ def save(model: Policy | Preference, folder: epath.PathLike, *, shard_bytes: int
         torch_file.write(str(folder / _HEAD_FILE), {_HEAD_WEIGHT: weight[None], _HEAD_BIAS: bias[None]})
 
 
-def add_tokens(policy: Policy, first: int, count: int) -> Policy:
-    """`policy` with `count` new tokens from id `first` on, their rows the mean of all the tokens before them.
+def add_tokens(model: Model, first: int, count: int) -> Model:
+    """`model` with `count` new tokens from id `first` on, their rows the mean of all the tokens before them.
 
     Rows that the checkpoint has beyond its tokenizer's ids are used; the embedding grows if they do not suffice, to a
     multiple of 128, which every mesh divides.
     """
-    rows = policy.config.vocabulary_size
+    rows = model.config.vocabulary_size
     if first + count > rows:
         rows = -(-(first + count) // 128) * 128
-    config = dataclasses.replace(policy.config, vocabulary_size=rows)
-    wanted = parameters.shardings(Decoder, config, policy.mesh)
-    values = dict(policy.parameters)
+    config = dataclasses.replace(model.config, vocabulary_size=rows)
+    wanted = parameters.shardings(Decoder, config, model.mesh)
+    values = dict(model.parameters if isinstance(model, Policy) else model.parameters["decoder"])
     for name in ("embedding",) if config.tied else ("embedding", "head"):
-        values[name] = jax.jit(_with_means, static_argnums=(1, 2, 3), out_shardings=wanted[name])(
-            policy.parameters[name], rows, first, count
-        )
-    return Policy(config=config, parameters=values, mesh=policy.mesh, fields=policy.fields)
+        grow = jax.jit(_with_means, static_argnums=(1, 2, 3), out_shardings=wanted[name])
+        values[name] = grow(values[name], rows, first, count)
+    if isinstance(model, Preference):
+        values = {**model.parameters, "decoder": values}
+    return dataclasses.replace(model, config=config, parameters=values)
 
 
 def _with_means(table: jax.Array, rows: int, first: int, count: int) -> jax.Array:

@@ -231,3 +231,6 @@ def test_a_window_is_kept_while_decoding_and_scoring(policy, mesh):
     (values,) = PreferenceScorer(windowed, ppm, mesh, config).score([prefix], [[step.tokens]])
     model, last = whole(PreferenceModel, ppm, [*prefix.tokens, *step.tokens])
     np.testing.assert_allclose(values[0], jnp.tanh(model.scores(last)), atol=1e-5)
+    released = dataclasses.replace(config, value_scale=5.0)
+    (values,) = PreferenceScorer(windowed, ppm, mesh, released).score([prefix], [[step.tokens]])
+    np.testing.assert_allclose(values[0], jnp.tanh(model.scores(last) / 5), atol=1e-5)

@@ -9,6 +9,7 @@ import tokenizers
 from safetensors.numpy import load_file
 
 from rstar_jax import main, models
+from rstar_jax.models import parameters
 from rstar_jax.trajectory import markers
 from rstar_jax.trajectory.tokenizer import Tokenizer
 from tests.models import tiny
@@ -40,6 +41,20 @@ def test_a_checkpoint_comes_in_and_goes_out(checkpoint, tmp_path, capsys):
     jax.tree.map(np.testing.assert_array_equal, before.parameters["layers"], after.parameters["layers"])
     assert Tokenizer.load(out).ids == tokenizer.ids
     assert load_file(out / "model.safetensors").keys() == load_file(checkpoint / "model.safetensors").keys()
+
+
+def test_a_ppm_comes_in_and_goes_out(checkpoint, tmp_path):
+    policy = models.load(str(checkpoint), dtype="float32")
+    values = parameters.preference_from_policy(policy.config, policy.parameters, policy.mesh)
+    values["value"] = jax.numpy.arange(32.0)
+    ppm = models.Preference(config=policy.config, parameters=values, mesh=policy.mesh, fields=policy.fields)
+    models.save(ppm, checkpoint)
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert main.main(["import", f"--model={checkpoint}", f"--run_dir={run}", "--kind=ppm", "--dtype=float32"]) == 0
+    assert main.main(["export", f"--run_dir={run}", "--round=0", "--kind=ppm", f"--output={out}"]) == 0
+    tokens = np.arange(10)[None]
+    again = models.load_preference(str(out), dtype="float32")
+    np.testing.assert_array_equal(again.scores(tokens), ppm.scores(tokens))
 
 
 @pytest.mark.parametrize(
