@@ -1,6 +1,7 @@
 """The engine equals a naive sampler that recomputes everything, whatever is in the batch."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -209,28 +210,33 @@ def test_rows_that_pad_the_embedding_are_never_drawn(mesh):
 def test_a_window_is_kept_while_decoding_and_scoring(policy, mesh):
     windowed = dataclasses.replace(MODEL, window=5)
 
-    def whole(kind, values, ids):
+    @functools.partial(jax.jit, static_argnums=0)
+    def last_hidden(kind, values, tokens, length):
         model = parameters.bind(kind, windowed, values)
         decoder = model if kind is Decoder else model.decoder
-        tokens = jnp.asarray(ids)[None]
-        mask = attention.causal_mask(jnp.ones(tokens.shape, bool), windowed.window)
-        hidden, _ = decoder(tokens, jnp.arange(len(ids))[None], attention.causal(mask))
-        return model, hidden[0, -1]
+        positions = jnp.arange(tokens.shape[1])[None]
+        mask = attention.causal_mask(positions < length, windowed.window)
+        hidden = decoder(tokens, positions, attention.causal(mask))[0][0, length - 1]
+        return model.logits(hidden) if kind is Decoder else model.scores(hidden)
+
+    def whole(kind, values, ids):
+        tokens = np.zeros((1, 64), np.int32)
+        tokens[0, : len(ids)] = ids
+        return last_hidden(kind, values, tokens, len(ids))
 
     prefix = prefixes()[4]
     sampler = PolicySampler(windowed, policy, TOKENIZER, mesh, dataclasses.replace(CONFIG, temperature=0.0), seed=0)
     ((step,),) = sampler.expand([prefix], 1, stops=())
     ids = list(prefix.tokens)
     for token in step.tokens:
-        model, last = whole(Decoder, policy, ids)
-        assert token == int(jnp.argmax(model.logits(last)[: len(TOKENIZER)]))
+        assert token == int(jnp.argmax(whole(Decoder, policy, ids)[: len(TOKENIZER)]))
         ids.append(token)
     ppm = parameters.preference_from_policy(windowed, policy, mesh)
     ppm["value"] = jnp.asarray(np.random.default_rng(0).normal(size=windowed.embed), jnp.float32)
     config = dataclasses.replace(CONFIG, score_buckets=(24,))
     (values,) = PreferenceScorer(windowed, ppm, mesh, config).score([prefix], [[step.tokens]])
-    model, last = whole(PreferenceModel, ppm, [*prefix.tokens, *step.tokens])
-    np.testing.assert_allclose(values[0], jnp.tanh(model.scores(last)), atol=1e-5)
+    score = whole(PreferenceModel, ppm, [*prefix.tokens, *step.tokens])
+    np.testing.assert_allclose(values[0], jnp.tanh(score), atol=1e-5)
     released = dataclasses.replace(config, value_scale=5.0)
     (values,) = PreferenceScorer(windowed, ppm, mesh, released).score([prefix], [[step.tokens]])
-    np.testing.assert_allclose(values[0], jnp.tanh(model.scores(last) / 5), atol=1e-5)
+    np.testing.assert_allclose(values[0], jnp.tanh(score / 5), atol=1e-5)

@@ -1,30 +1,20 @@
 """Checkpoints become round 0 of a run, and models of a run become checkpoints."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
-import tokenizers
 from safetensors.numpy import load_file
 
 from rstar_jax import main, models
 from rstar_jax.models import parameters
 from rstar_jax.trajectory import markers
 from rstar_jax.trajectory.tokenizer import Tokenizer
-from tests.models import tiny
+from tests import checkpoints
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """A tiny Qwen2 with 64 rows, of which its tokenizer uses fewer."""
-    folder = tmp_path / "checkpoint"
-    tiny.write(folder, "qwen2_untied")
-    vocabulary = {word: i for i, word in enumerate(["<|endoftext|>", *"abcdefghij"])}
-    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="a"))
-    (folder / "tokenizer.json").write_text(backend.to_str())
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|endoftext|>"}))
-    return folder
+    return checkpoints.write(tmp_path / "checkpoint")
 
 
 def test_a_checkpoint_comes_in_and_goes_out(checkpoint, tmp_path, capsys):
