@@ -1,6 +1,7 @@
 """The policy and the PPM behind the protocols of search: host-side batching around the jitted programs."""
 
 import bisect
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Sequence
@@ -149,7 +150,24 @@ class PreferenceScorer:
         self._model, self._parameters, self._mesh, self._config = model, parameters, mesh, config
 
     def score(self, prefixes: Sequence[Prefix], candidates: Sequence[Sequence[Sequence[int]]]) -> list[np.ndarray]:
-        """One value in [-1, 1] for each candidate of each prefix."""
+        """One value in [-1, 1] for each candidate of each prefix.
+
+        Of a candidate that is longer than the longest bucket, the first tokens count as its prefix.
+        """
+        room = self._config.score_buckets[-1]
+        results = self._score_all(prefixes, [[tokens[-room:] for tokens in own] for own in candidates])
+        long = [(i, j) for i, own in enumerate(candidates) for j, tokens in enumerate(own) if len(tokens) > room]
+        heads = [tuple(candidates[i][j][:-room]) for i, j in long]
+        moved = [
+            dataclasses.replace(prefixes[i], tokens=prefixes[i].tokens + head)
+            for (i, _), head in zip(long, heads, strict=True)
+        ]
+        values = self._score_all(moved, [[candidates[i][j][-room:]] for i, j in long])
+        for (i, j), (value,) in zip(long, values, strict=True):
+            results[i][j] = value
+        return results
+
+    def _score_all(self, prefixes: Sequence[Prefix], candidates: Sequence[Sequence[Sequence[int]]]) -> list[np.ndarray]:
         results = [np.zeros(len(own), np.float32) for own in candidates]
         most = self._config.row_buckets[-1]
         for group in _batches([len(prefix.tokens) for prefix in prefixes], most):

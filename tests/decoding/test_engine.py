@@ -158,7 +158,7 @@ def test_scores_equal_a_full_forward(policy, mesh):
     scorer = PreferenceScorer(MODEL, ppm, mesh, CONFIG)
     rng = np.random.default_rng(2)
     candidates = [
-        [tuple(int(t) for t in rng.integers(11, 300, rng.integers(1, 8))) for _ in range(1 + i)] for i in range(5)
+        [tuple(int(t) for t in rng.integers(11, 300, rng.integers(1, 14))) for _ in range(1 + i)] for i in range(5)
     ]
     scores = scorer.score(prefixes(), candidates)
     for prefix, own, values in zip(prefixes(), candidates, scores, strict=True):
