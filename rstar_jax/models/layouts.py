@@ -81,6 +81,19 @@ def tensors(model_type: str, config: DecoderConfig) -> list[Tensor]:
     return rows
 
 
+def axis_sizes(config: DecoderConfig) -> dict[str, int]:
+    """The length of every logical axis."""
+    return {
+        "vocab": config.vocabulary_size,
+        "embed": config.embed,
+        "activation": config.embed,
+        "heads": config.heads,
+        "kv_heads": config.kv_heads,
+        "head": config.head,
+        "mlp": config.mlp,
+    }
+
+
 def read_config(fields: Mapping[str, Any], *, dtype: str, parameter_dtype: str) -> tuple[str, DecoderConfig]:
     """(model type, our configuration) from the fields of a config.json.
 

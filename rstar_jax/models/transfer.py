@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from rstar_jax.models import parameters
 from rstar_jax.models.config import DecoderConfig
 from rstar_jax.models.decoder import Decoder
-from rstar_jax.models.layouts import Tensor
+from rstar_jax.models.layouts import Tensor, axis_sizes
 from rstar_jax.models.safetensors_folder import TensorReader, write_tensors
 
 
@@ -24,7 +24,7 @@ def read(reader: TensorReader, rows: list[Tensor], config: DecoderConfig, mesh: 
     values = parameters.abstract(Decoder, config, mesh)
     for row in rows:
         wanted = _get(values, row.path)
-        shard = functools.partial(_read_shard, reader, row, _get(axes, row.path), _sizes(config), wanted)
+        shard = functools.partial(_read_shard, reader, row, _get(axes, row.path), axis_sizes(config), wanted)
         _get(values, row.path[:-1])[row.path[-1]] = jax.make_array_from_callback(wanted.shape, wanted.sharding, shard)
     return values
 
@@ -61,7 +61,7 @@ def write(
 
 def _check(reader: TensorReader, rows: list[Tensor], config: DecoderConfig) -> None:
     """Raises ValueError for the first tensor that is missing, of another shape, or that nothing here stands for."""
-    sizes = _sizes(config)
+    sizes = axis_sizes(config)
     shapes: dict[str, tuple[int, ...]] = {}
     for row in rows:
         own = tuple(math.prod(sizes[axis] for axis in group) for group in row.axes)
@@ -122,16 +122,3 @@ def _to_tensor(value: np.ndarray, row: Tensor, axes: tuple[str, ...]) -> np.ndar
 
 def _get(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     return functools.reduce(lambda node, name: node[name], path, tree)
-
-
-def _sizes(config: DecoderConfig) -> dict[str, int]:
-    """The length of every logical axis."""
-    return {
-        "vocab": config.vocabulary_size,
-        "embed": config.embed,
-        "activation": config.embed,
-        "heads": config.heads,
-        "kv_heads": config.kv_heads,
-        "head": config.head,
-        "mlp": config.mlp,
-    }

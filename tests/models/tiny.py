@@ -59,15 +59,7 @@ def write(folder: pathlib.Path, name: str, dtype=np.float32) -> None:
     fields = LAYOUTS[name]
     _, config = layouts.read_config(fields, dtype="float32", parameter_dtype="float32")
     rng = np.random.default_rng(sum(map(ord, name)))
-    sizes = {
-        "vocab": config.vocabulary_size,
-        "embed": config.embed,
-        "activation": config.embed,
-        "heads": config.heads,
-        "kv_heads": config.kv_heads,
-        "head": config.head,
-        "mlp": config.mlp,
-    }
+    sizes = layouts.axis_sizes(config)
     shapes: dict[str, list[int]] = {}
     for row in layouts.tensors(fields["model_type"], config):
         for layer in range(config.layers) if row.stacked else (None,):
