@@ -16,6 +16,8 @@ from rstar_jax.models.decoder import Decoder
 from rstar_jax.models.layouts import Tensor, axis_sizes
 from rstar_jax.models.safetensors_folder import TensorReader, write_tensors
 
+_ROWS = 512
+
 
 def read(reader: TensorReader, rows: list[Tensor], config: DecoderConfig, mesh: Mesh) -> parameters.Parameters:
     """The decoder's parameters, each device's shard read for itself."""
@@ -97,19 +99,23 @@ def _read_shard(
         inner = math.prod(sizes[axis] for axis in group[1:])  # never sharded: heads are, not what is in them
         start = row.start if i == 0 else 0
         ranges.append(slice(start + outer[0] * inner, start + outer[1] * inner))
-    lengths = [len(range(*within[axis].indices(sizes[axis]))) for group in row.axes for axis in group]
-    order = [[axis for group in row.axes for axis in group].index(axis) for axis in axes]
-
-    def tensor(name: str) -> np.ndarray:
-        return reader.read(name, tuple(ranges)).reshape(lengths).transpose(order)
-
-    if not row.stacked:
-        return tensor(row.key).astype(wanted.dtype)
-    layers = range(*index[0].indices(wanted.shape[0]))
-    shard = np.empty((len(layers), *(lengths[i] for i in order)), wanted.dtype)
+    transposed = axes != tuple(axis for group in row.axes for axis in group)
+    shape = [len(range(*within[axis].indices(sizes[axis]))) for axis in axes]
+    layers = range(*index[0].indices(wanted.shape[0])) if row.stacked else (None,)
+    shard = np.empty((len(layers), *shape), wanted.dtype)
     for place, layer in enumerate(layers):
-        shard[place] = tensor(row.name(layer))
-    return shard
+        tensor = reader.read(row.name(layer), tuple(ranges))
+        if transposed:
+            _transpose(tensor, shard[place].reshape(tensor.shape[::-1]))
+        else:
+            shard[place] = tensor.reshape(shape)
+    return shard if row.stacked else shard[0]
+
+
+def _transpose(matrix: np.ndarray, into: np.ndarray) -> None:
+    """`into` = `matrix`.T, some rows at a time: whole columns would read a line of memory for every number."""
+    for start in range(0, len(matrix), _ROWS):
+        into[:, start : start + _ROWS] = matrix[start : start + _ROWS].T
 
 
 def _to_tensor(value: np.ndarray, row: Tensor, axes: tuple[str, ...]) -> np.ndarray:
