@@ -11,7 +11,7 @@ MODES = {
     "evolve": ("rstar_jax.evolution.commands", "evolve", ("run_dir",)),
     "search": ("rstar_jax.evolution.commands", "search", ("run_dir", "problems", "output!", "round")),
     "evaluate": ("rstar_jax.evolution.commands", "evaluate", ("run_dir", "problems", "output", "round")),
-    "evaluate --model": ("rstar_jax.evaluation.commands", "evaluate_model", ("model", "problems", "output")),
+    "evaluate --model": ("rstar_jax.evolution.few_shot", "evaluate_model", ("model", "problems", "output")),
     "import": ("rstar_jax.evolution.exchange", "import_model", ("model!", "run_dir!", "kind", "dtype")),
     "export": ("rstar_jax.evolution.exchange", "export_model", ("run_dir", "round!", "kind", "output!")),
     "train_policy": ("rstar_jax.evolution.commands", "train_policy", ("run_dir", "data", "output!", "round")),
@@ -53,16 +53,16 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a mode. Bad input is one line and exit status 2; a disk that is full, 1."""
-    flags = vars(parse(sys.argv[1:] if arguments is None else arguments))
-    mode, files, bindings = flags["mode"], flags["gin_file"], flags["gin_bindings"]
-    if flags.get("model") and f"{mode} --model" in MODES:
-        mode = f"{mode} --model"
-    module, function, names = MODES[mode]
-    flags = {name.rstrip("!"): flags[name.rstrip("!")] for name in names}
+    given = vars(parse(sys.argv[1:] if arguments is None else arguments))
+    with_model = f"{given['mode']} --model" if given.get("model") else ""
+    module, function, names = MODES.get(with_model) or MODES[given["mode"]]
+    flags = {name.rstrip("!"): given[name.rstrip("!")] for name in names}
     try:
         from rstar_jax import configuration
 
-        configuration.run(getattr(importlib.import_module(module), function), files, bindings, flags)
+        configuration.run(
+            getattr(importlib.import_module(module), function), given["gin_file"], given["gin_bindings"], flags
+        )
         return 0
     except KeyboardInterrupt:
         print("rstar: interrupted; the same command goes on from here", file=sys.stderr)

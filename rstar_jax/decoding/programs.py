@@ -46,6 +46,31 @@ def _draw(logits: jax.Array, keys: jax.Array, temperature: jax.Array) -> tuple[j
     return token.astype(jnp.int32), jnp.take_along_axis(logprobs, token[:, None], axis=-1)[:, 0]
 
 
+def _attend(config: DecoderConfig, prefix_mask: jax.Array, start: jax.Array, i: jax.Array):
+    """The attention of token `i` of every candidate, to its prefix, its own suffix, and itself, as a layer's `attend`.
+
+    prefix_mask bool [M, N, P]; start int32 [M * N], the prefixes' lengths. The cache: (prefix, suffix), a pair each.
+    """
+    m, n, prefix_length = prefix_mask.shape
+    in_reach = attention.reaches((start + i)[:, None], jnp.arange(prefix_length)[None], config.window)
+    seen = prefix_mask & in_reach.reshape(prefix_mask.shape)
+    itself_mask = jnp.ones((m * n, 1, 1), bool)
+
+    def attend(query, key, value, cache):
+        (prefix_key, prefix_value), (suffix_key, suffix_value) = cache
+        by_prefix = query.reshape(m, n, *query.shape[1:])[:, :, :, 0].swapaxes(1, 2)  # [M, K, N, G, H]
+        shared = attention.part(by_prefix, prefix_key, prefix_value, seen)
+        shared = jax.tree.map(lambda x: x.swapaxes(1, 2).reshape(m * n, x.shape[1], 1, *x.shape[3:]), shared)
+        index = jnp.arange(suffix_key.shape[2])
+        suffix_mask = (index < i) & attention.reaches(i[None], index, config.window)
+        suffix_mask = jnp.broadcast_to(suffix_mask, (m * n, *suffix_mask.shape))
+        own = attention.part(query, suffix_key, suffix_value, suffix_mask)
+        itself = attention.part(query, key, value, itself_mask)
+        return attention.normalise(attention.merge(attention.merge(shared, own), itself))
+
+    return attend
+
+
 def expand(
     config: DecoderConfig,
     candidates: int,
@@ -84,26 +109,6 @@ def expand(
         logits = jnp.where(jnp.arange(logits.shape[-1]) < vocabulary, logits, -jnp.inf)
         return _draw(logits, keys_i, temperature)
 
-    def attend_at(i):
-        now = (start + i)[:, None]
-        in_reach = attention.reaches(now, jnp.arange(tokens.shape[1])[None], config.window)
-        seen = prefix_mask & in_reach.reshape(prefix_mask.shape)
-        own_index = jnp.arange(room)
-        suffix_mask = (own_index < i) & attention.reaches(i[None], own_index, config.window)
-        suffix_mask = jnp.broadcast_to(suffix_mask, (m * n, 1, room))
-        itself_mask = jnp.ones((m * n, 1, 1), bool)
-
-        def attend(query, key, value, cache):
-            (prefix_key, prefix_value), (suffix_key, suffix_value) = cache
-            by_prefix = query.reshape(m, n, *query.shape[1:])[:, :, :, 0].swapaxes(1, 2)  # [M, K, N, G, H]
-            shared = attention.part(by_prefix, prefix_key, prefix_value, seen)
-            shared = jax.tree.map(lambda x: x.swapaxes(1, 2).reshape(m * n, x.shape[1], 1, *x.shape[3:]), shared)
-            own = attention.part(query, suffix_key, suffix_value, suffix_mask)
-            itself = attention.part(query, key, value, itself_mask)
-            return attention.normalise(attention.merge(attention.merge(shared, own), itself))
-
-        return attend
-
     def going(state):
         i, done, *_ = state
         return (i < room) & ~jnp.all(done)
@@ -115,7 +120,9 @@ def expand(
         tail = jax.lax.dynamic_slice(out, (0, i), (m * n, before + 1))
         ended = jnp.all((tail[:, None] == stops) | (stops < 0), axis=-1)  # [M * N, E]
         done = done | jnp.any(ended, axis=-1)
-        hidden, (key, value) = decoder(token[:, None], (start + i)[:, None], attend_at(i), (prefix, suffix))
+        hidden, (key, value) = decoder(
+            token[:, None], (start + i)[:, None], _attend(config, prefix_mask, start, i), (prefix, suffix)
+        )
         suffix = tuple(
             jax.lax.dynamic_update_slice(whole, new, (0, 0, 0, i, 0))
             for whole, new in zip(suffix, (key, value), strict=True)

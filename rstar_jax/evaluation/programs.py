@@ -35,7 +35,8 @@ def false_positive_share(trees: Sequence[Tree], verifier: Verifier, *, trajector
     wrong = 0
     for outcomes in verifier.run(requests):
         ours, reference = outcomes[:_DRAWS], outcomes[_DRAWS:]
-        wrong += [_result(outcome) for outcome in ours] != [_result(outcome) for outcome in reference]
+        printed = [_result(outcome) for outcome in ours]
+        wrong += None in printed or printed != [_result(outcome) for outcome in reference]
     return wrong / len(requests), len(requests)
 
 

@@ -149,12 +149,12 @@ def save(model: Policy | Preference, folder: epath.PathLike, *, shard_bytes: int
     folder.mkdir(parents=True, exist_ok=True)
     policy = model if isinstance(model, Policy) else model.body
     fields = layouts.write_config(policy.fields, policy.config)
-    (folder / "config.json").write_text(json.dumps(fields, indent=2))
     rows = layouts.tensors(fields["model_type"], policy.config)
     transfer.write(folder, policy.parameters, rows, policy.config, shard_bytes)
     if isinstance(model, Preference):
         weight, bias = (np.asarray(model.parameters[name], np.float32) for name in ("value", "bias"))
         torch_file.write(str(folder / _HEAD_FILE), {_HEAD_WEIGHT: weight[None], _HEAD_BIAS: bias[None]})
+    (folder / "config.json").write_text(json.dumps(fields, indent=2))  # last: without it nothing is a model
 
 
 def add_tokens(model: Model, first: int, count: int) -> Model:

@@ -141,7 +141,9 @@ def write_config(fields: Mapping[str, Any], config: DecoderConfig) -> dict[str, 
 
 
 def default_fields(config: DecoderConfig) -> dict[str, Any]:
-    """config.json of a model that never was a Hugging Face folder."""
+    """config.json of a model that never was a Hugging Face folder. Raises: ValueError for what it could not say."""
+    if config.rope_scaling is not None or config.window is not None:
+        raise ValueError("DecoderConfig: rope_scaling and window are written for models that came with a config.json")
     model_type = "qwen2" if config.qkv_bias else "llama"
     return {
         "architectures": [ARCHITECTURES[model_type]],
@@ -176,15 +178,18 @@ def _scaling(fields: Mapping[str, Any]) -> Llama3Scaling | LinearScaling | None:
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind == "default":
         return None
-    if kind == "linear":
-        return LinearScaling(factor=float(scaling["factor"]))
-    if kind == "llama3":
-        return Llama3Scaling(
-            factor=float(scaling["factor"]),
-            low_frequency=float(scaling["low_freq_factor"]),
-            high_frequency=float(scaling["high_freq_factor"]),
-            original_length=int(scaling["original_max_position_embeddings"]),
-        )
+    try:
+        if kind == "linear":
+            return LinearScaling(factor=float(scaling["factor"]))
+        if kind == "llama3":
+            return Llama3Scaling(
+                factor=float(scaling["factor"]),
+                low_frequency=float(scaling["low_freq_factor"]),
+                high_frequency=float(scaling["high_freq_factor"]),
+                original_length=int(scaling["original_max_position_embeddings"]),
+            )
+    except KeyError as error:
+        raise ValueError(f"rope_scaling of type {kind!r} lacks {error}") from error
     raise ValueError(f"rope_scaling is of type {kind!r}, expected linear, llama3 or none: others are not implemented")
 
 

@@ -84,9 +84,12 @@ def write_tensors(
     """Writes named tensors into files of at most `shard_bytes` each (one larger tensor has a file of its own).
 
     sizes: the bytes of every tensor, in the order in which `tensors` gives them, so that files can be named before
-    they are written. At most one file's tensors are held at a time.
+    they are written. At most one file's tensors are held at a time. Weights that were there under the names that a
+    reader looks for first are removed: they would hide the new ones.
     """
     folder = epath.Path(folder)
+    for name in (_INDEX, _SINGLE):
+        (folder / name).unlink(missing_ok=True)
     groups: list[list[str]] = [[]]
     room = shard_bytes
     for key, size in sizes.items():

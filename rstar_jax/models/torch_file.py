@@ -25,7 +25,7 @@ def read(path: str) -> dict[str, np.ndarray]:
             (table,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             folder = table.removesuffix("data.pkl")
             return dict(_Reader(archive, folder, io.BytesIO(archive.read(table))).load())
-    except (zipfile.BadZipFile, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
+    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected a dict of float tensors, as torch.save writes it: {error}") from error
 
 

@@ -26,7 +26,7 @@ def read(reader: TensorReader, rows: list[Tensor], config: DecoderConfig, mesh: 
     values = parameters.abstract(Decoder, config, mesh)
     for row in rows:
         wanted = _get(values, row.path)
-        shard = functools.partial(_read_shard, reader, row, _get(axes, row.path), axis_sizes(config), wanted)
+        shard = functools.partial(_read_shard, reader, row, _get(axes, row.path), axis_sizes(config), wanted, {})
         _get(values, row.path[:-1])[row.path[-1]] = jax.make_array_from_callback(wanted.shape, wanted.sharding, shard)
     return values
 
@@ -89,9 +89,15 @@ def _read_shard(
     axes: tuple[str, ...],
     sizes: Mapping[str, int],
     wanted: jax.ShapeDtypeStruct,
+    done: dict[str, np.ndarray],
     index: tuple[slice, ...],
 ) -> np.ndarray:
-    """One device's part of a parameter, layer by layer from the tensors that hold it."""
+    """One device's part of a parameter, layer by layer from the tensors that hold it.
+
+    done: the parts that are read already: devices may hold the same one.
+    """
+    if str(index) in done:
+        return done[str(index)]
     within = dict(zip(axes, index[len(index) - len(axes) :], strict=True))
     ranges = []
     for i, group in enumerate(row.axes):
@@ -109,7 +115,8 @@ def _read_shard(
             _transpose(tensor, shard[place].reshape(tensor.shape[::-1]))
         else:
             shard[place] = tensor.reshape(shape)
-    return shard if row.stacked else shard[0]
+    done[str(index)] = shard if row.stacked else shard[0]
+    return done[str(index)]
 
 
 def _transpose(matrix: np.ndarray, into: np.ndarray) -> None:

@@ -56,7 +56,7 @@ def program(question: str) -> list[str]:
     """
     sequence = terms(question)
     lines, values = [f"s = {sequence}"], "s"
-    for name, operation in zip(string.ascii_lowercase, rule(sequence, 4) or (), strict=False):
+    for name, operation in zip(string.ascii_lowercase, _rule_of(sequence), strict=False):
         if operation == "previous":
             lines.append(f"{name} = [x + y for x, y in zip({values}[1:], s[-len({values}):])]")
         elif operation == "shift":
@@ -70,13 +70,21 @@ def program(question: str) -> list[str]:
 def fresh(code: str, question: str, draw: int) -> str:
     """`code` with the terms of the question replaced by others that follow the same rule."""
     sequence = terms(question)
-    operations = rule(sequence, 4) or ()
+    operations = _rule_of(sequence)
     generator = random.Random(f"{question}/{draw}")
     other = [generator.randrange(10**5, 10**6)]
     offset = generator.randrange(10**5, 10**6)
     while len(other) < len(sequence):
         other.append(_next(other, operations, offset))
     return code.replace(str(sequence), str(other))
+
+
+def _rule_of(sequence: list[int]) -> tuple[str, ...]:
+    """The rule of a sequence that has one, of as many operations as there are levels."""
+    found = rule(sequence, 4)
+    if found is None:
+        raise ValueError(f"{sequence}: expected a sequence with a rule of at most four operations")
+    return found
 
 
 @functools.cache

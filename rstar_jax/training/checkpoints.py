@@ -11,14 +11,20 @@ from rstar_jax.models.config import DecoderConfig
 from rstar_jax.models.parameters import Parameters
 
 
+def absolute(folder: epath.PathLike) -> epath.Path:
+    """The path as Orbax wants it. A bucket's (gs://) is absolute as it is."""
+    path = epath.Path(folder)
+    return path if path.is_absolute() else path.resolve()
+
+
 def save(folder: epath.PathLike, parameters: Parameters) -> None:
     """Writes a model. Orbax renames into place, so a model is whole or not there."""
-    ocp.save(epath.Path(folder), parameters, overwrite=True)
+    ocp.save(absolute(folder), parameters, overwrite=True)
 
 
 def load(folder: epath.PathLike, kind: type[nnx.Module], config: DecoderConfig, mesh: Mesh) -> Parameters:
     """Reads a model straight into its shards. Raises FileNotFoundError if there is none."""
-    folder = epath.Path(folder)
+    folder = absolute(folder)
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: expected an Orbax checkpoint of a {kind.__name__} there")
     with jax.set_mesh(mesh):

@@ -8,7 +8,7 @@ import pytest
 
 from rstar_jax.models import Decoder, DecoderConfig, parameters
 from rstar_jax.partitioning import MeshConfig, make_mesh
-from rstar_jax.training import TrainingConfig, batches, losses, trainer
+from rstar_jax.training import TrainingConfig, batches, checkpoints, losses, trainer
 from rstar_jax.training.optimizer import learning_rate, make_optimizer
 
 MODEL = DecoderConfig(vocabulary_size=64, layers=2, embed=16, heads=4, kv_heads=2, head=8, mlp=16)
@@ -55,6 +55,16 @@ def test_resumed_equals_uninterrupted(tmp_path, optimizer):
     assert seen[0] == 3  # from the checkpoint, not from the start
     assert again == history
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+
+
+def test_folders_may_be_relative(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mesh = make_mesh(MeshConfig(data=1))
+    start = parameters.initialise(Decoder, MODEL, mesh, 0)
+    trained, _ = trainer.train(LOSS, start, batch_at(), CONFIG, mesh, checkpoints="runs/training")
+    checkpoints.save("runs/model", trained)
+    jax.tree.map(np.testing.assert_array_equal, checkpoints.load("runs/model", Decoder, MODEL, mesh), trained)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"training", "model"}
 
 
 def test_training_learns_and_leaves_its_start_alone():

@@ -1,17 +1,15 @@
 """`rstar evaluate --model=...`: greedy accuracy of a checkpoint, few-shot, with its programs run."""
 
 import json
-import pathlib
-from typing import Any
 
 from etils import epath
-from rich.console import Console
 from rich.table import Table
 
 from rstar_jax import configuration, models
 from rstar_jax.decoding import PolicySampler
-from rstar_jax.evaluation.accuracy import grade_answers
-from rstar_jax.evaluation.config import ModelEvaluation
+from rstar_jax.evaluation import ModelEvaluation, grade_answers
+from rstar_jax.evolution import progress
+from rstar_jax.evolution.run_folder import publish
 from rstar_jax.partitioning import make_mesh
 from rstar_jax.problems import jsonl
 from rstar_jax.search import sample_solutions
@@ -43,12 +41,12 @@ def evaluate_model(*, config: ModelEvaluation, model: str, problems: str | None,
         right = grade_answers([problem.answer for problem in asked], [own.answer for own in solved], grader)
     ran = [own.ran for own in solved]
     answered = [own.answer is not None for own in solved]
-    table = Table("problems", "accuracy", "programs that ran", "answers", title=f"{pathlib.Path(model).name}, greedy")
+    table = Table("problems", "accuracy", "programs that ran", "answers", title=f"{epath.Path(model).name}, greedy")
     table.add_row(str(len(asked)), f"{sum(right) / len(asked):.3f}", str(sum(ran)), str(sum(answered)))
-    Console().print(table)
+    progress.output.print(table)
     if output is not None:
-        rows: list[dict[str, Any]] = [
+        rows = [
             {"id": problem.id, "answer": own.answer, "right": bool(value), "ran": own.ran, "text": own.text}
             for problem, own, value in zip(asked, solved, right, strict=True)
         ]
-        epath.Path(output).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        publish(epath.Path(output), "".join(json.dumps(row) + "\n" for row in rows))
