@@ -1,6 +1,6 @@
 """The engine: samples steps from the policy, scores them with the PPM."""
 
 from rstar_jax.decoding.config import DecodingConfig
-from rstar_jax.decoding.engine import PolicySampler, PreferenceScorer
+from rstar_jax.decoding.engine import Engine
 
-__all__ = ["DecodingConfig", "PolicySampler", "PreferenceScorer"]
+__all__ = ["DecodingConfig", "Engine"]

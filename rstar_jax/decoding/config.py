@@ -2,28 +2,61 @@
 
 import dataclasses
 
+from rstar_jax.decoding.sampling import Sampling
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodingConfig:
-    """Shapes are bucketed: every program is compiled once and used again.
+    """Shapes are bucketed: every program is compiled once and used again. Counts are for one data shard of the mesh.
 
-    temperature: 0 is greedy.
+    temperature, top_k, top_p: see `Sampling`.
+    max_prefix_tokens: of a prompt with its path; a longer one is the caller's to refuse.
     max_step_tokens: room for one step (search) and `max_block_tokens` for a whole code block (greedy, sampling).
-    prefix_buckets: lengths that prompts with their path are padded to; a longer one is the caller's to refuse.
-    row_buckets: how many prefixes are decoded, or candidates scored, at once.
-    score_buckets: lengths that scored candidates are padded to.
+    page: tokens of a page; an edge of the tree leaves half a page empty on average. pages: of the pool.
+    prefix_buckets: slots that prefixes are padded to, besides `max_prefix_tokens`.
+    node_buckets: how many nodes are decoded, and prefixes encoded behind, at once. samples_per_lane: samples that a
+    lane draws for its node, one after another: more keep lanes busy when samples differ in length.
+    chunk_steps: tokens that a lane draws before the host looks at it.
+    extend_buckets: slots that prompts, outputs and candidate steps are padded to. extend_slots: the most slots of one
+    batch of them. score_rows: candidates that are scored side by side behind one prefix.
     value_scale: a step's value is tanh(raw score / value_scale): 1 in the paper, 5 in the released code.
     """
 
     temperature: float = 1.0
-    max_step_tokens: int = 24
-    max_block_tokens: int = 128
-    prefix_buckets: tuple[int, ...] = (64, 96, 128, 160)
-    row_buckets: tuple[int, ...] = (16, 64)
-    score_buckets: tuple[int, ...] = (16, 32)
+    top_k: int | None = None
+    top_p: float | None = None
+    max_prefix_tokens: int = 1024
+    max_step_tokens: int = 128
+    max_block_tokens: int = 512
+    page: int = 16
+    pages: int = 1024
+    prefix_buckets: tuple[int, ...] = (256, 512)
+    node_buckets: tuple[int, ...] = (8, 32)
+    samples_per_lane: int = 4
+    chunk_steps: int = 32
+    extend_buckets: tuple[int, ...] = (16, 64, 256)
+    extend_slots: int = 8192
+    score_rows: int = 8
     value_scale: float = 1.0
 
+    def __post_init__(self):
+        buckets = (*self.prefix_buckets, *self.extend_buckets)
+        if any(bucket % self.page for bucket in buckets):
+            raise ValueError(f"DecodingConfig: buckets must be whole pages of {self.page} tokens, got {buckets}")
+        for name in ("prefix_buckets", "node_buckets", "extend_buckets"):
+            if list(getattr(self, name)) != sorted(set(getattr(self, name))) or not getattr(self, name):
+                raise ValueError(f"DecodingConfig.{name}: expected growing sizes, got {getattr(self, name)}")
+        needed = 1 + self.prefix_pages[-1] + self.extend_buckets[-1] // self.page
+        if self.pages < needed:
+            raise ValueError(f"DecodingConfig.pages ({self.pages}) must be {needed} for one prefix and one step to fit")
+
     @property
-    def max_prefix_tokens(self) -> int:
-        """The longest prefix that can be continued."""
-        return self.prefix_buckets[-1]
+    def sampling(self) -> Sampling:
+        """The distribution that tokens are drawn from."""
+        return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
+
+    @property
+    def prefix_pages(self) -> tuple[int, ...]:
+        """Pages that prefixes are padded to; the last bucket holds `max_prefix_tokens` in one piece."""
+        most = -(-self.max_prefix_tokens // self.page)
+        return (*(bucket // self.page for bucket in self.prefix_buckets if bucket // self.page < most), most)

@@ -1,201 +1,395 @@
-"""The policy and the PPM behind the protocols of search: host-side batching around the jitted programs."""
+"""The engine: one page pool, the policy that samples steps from it, the PPM that scores them into it.
 
-import bisect
+A prefix is looked up in the page tree; what is not there is encoded (`encoder`); lanes draw candidates behind it
+(`decode`), which go into the pool when they are finished, so that a chosen candidate is a prefix that is there already.
+Every token is computed once by each model, as long as there are pages.
+"""
+
+import collections
 import dataclasses
 import functools
 import hashlib
+import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
-from rstar_jax import partitioning
-from rstar_jax.decoding import programs
+from rstar_jax.decoding import decode
 from rstar_jax.decoding.config import DecodingConfig
-from rstar_jax.models.config import DecoderConfig
+from rstar_jax.decoding.encoder import Encoder, Job, bucket, tables
+from rstar_jax.decoding.endings import Endings
+from rstar_jax.decoding.pages import Edge, PageTree
+from rstar_jax.decoding.sampling import Sampling
+from rstar_jax.decoding.shards import SHARD, on_shards, put, shards
+from rstar_jax.decoding.stats import DecodingStats
+from rstar_jax.models import DecoderConfig, parameters
 from rstar_jax.models.parameters import Parameters
 from rstar_jax.search.protocols import Prefix, Step
 from rstar_jax.trajectory import markers
 from rstar_jax.trajectory.tokenizer import Tokenizer
 
-_CANDIDATES_PER_ROW = 2  # scored at once for each prefix row: about as many as differ among a node's candidates
+_REMEMBERED = 65_536  # trees whose data shard is remembered
 
 
-def _bucket(size: int, buckets: Sequence[int], what: str) -> int:
-    if size > buckets[-1]:
-        raise ValueError(f"{what} of {size} does not fit: DecodingConfig allows {buckets[-1]}")
-    return buckets[bisect.bisect_left(buckets, size)]
+@dataclasses.dataclass(kw_only=True)
+class _Request:
+    """Samples that are asked for under one prefix. `shard`, `edge` and `place` once it is being decoded."""
+
+    prefix: Prefix
+    steps: list[Step | None]
+    future: Future
+    shard: int
+    edge: Edge | None = None
 
 
-def _pad(rows: Sequence[Sequence[int]], count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    tokens = np.zeros((count, length), np.int32)
-    lengths = np.zeros(count, np.int32)
-    for i, row in enumerate(rows):
-        tokens[i, : len(row)] = row
-        lengths[i] = len(row)
-    return tokens, lengths
-
-
-def _right_aligned(rows: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """int32 [rows, longest], -1 on the left."""
-    aligned = np.full((len(rows), max(map(len, rows))), -1, np.int32)
-    for i, row in enumerate(rows):
-        aligned[i, -len(row) :] = row
-    return aligned
-
-
-def _draw_key(seed: int, key: Sequence[int]) -> np.ndarray:
-    """The key, uint32 [2], of the draws under one prefix: independent of batch, order and host."""
-    digest = hashlib.sha256(repr((seed, tuple(int(part) for part in key))).encode()).digest()
-    return np.frombuffer(digest[:8], np.uint32)
-
-
-def _batches(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Indices in batches of `size`, neighbours in length together so that less is padded."""
-    by_length = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
-    return [by_length[i : i + size] for i in range(0, len(by_length), size)]
-
-
-@functools.cache
-def _jitted(program: str):
-    static = {"expand": (0, 1, 2), "score": (0,)}[program]
-    return jax.jit(getattr(programs, program), static_argnums=static)
-
-
-class PolicySampler:
-    """The policy as search's `StepSampler`."""
+class Engine:
+    """The policy as search's `StepSampler`, the PPM as its `StepScorer`. Either may be missing."""
 
     def __init__(
         self,
         model: DecoderConfig,
-        parameters: Parameters,
         tokenizer: Tokenizer,
         mesh: Mesh,
         config: DecodingConfig,
         *,
+        policy: Parameters | None = None,
+        ppm: Parameters | None = None,
+        ppm_model: DecoderConfig | None = None,
         seed: int = 0,
     ):
-        self.config = config
-        self.tokens_sampled = 0
-        self._model, self._parameters, self._tokenizer, self._mesh, self._seed = (
-            model,
-            parameters,
-            tokenizer,
-            mesh,
-            seed,
-        )
+        """ppm_model: what the PPM looks like, if it is not the policy's size."""
+        self.config, self.seed = config, seed
+        self.stats = DecodingStats()
+        self._tokenizer, self._mesh, self._shards = tokenizer, mesh, shards(mesh)
+        self._trees = [PageTree(config.pages, config.page, config.extend_buckets[-1]) for _ in range(self._shards)]
+        self._shard_of: collections.OrderedDict[int, int] = collections.OrderedDict()
+
+        def encoder(name: str, config_: DecoderConfig, values: Parameters) -> Encoder:
+            if mesh.devices.flat[0].platform == "cpu":
+                config_, values = parameters.unstacked(config_, values)
+            return Encoder(name, config_, values, mesh, config, self.stats)
+
+        self._policy = encoder("policy", model, policy) if policy is not None else None
+        self._ppm = encoder("ppm", ppm_model or model, ppm) if ppm is not None else None
+        self._waiting: collections.deque[tuple[_Kind, _Request]] = collections.deque()
+        self._batch: _Batch | None = None
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of `text`."""
         return self._tokenizer.encode(text)
 
+    # Sampling
+
     def expand(
         self, prefixes: Sequence[Prefix], n: int, *, stops: Sequence[str] = markers.STEP_STOPS
     ) -> list[list[Step]]:
         """`n` candidates under each prefix; whole code blocks get the larger room of `max_block_tokens`."""
-        results: list[list[Step]] = [[] for _ in prefixes]
-        for chosen in _batches([len(prefix.tokens) for prefix in prefixes], self.config.row_buckets[-1]):
-            for i, steps in zip(chosen, self._expand([prefixes[i] for i in chosen], n, stops), strict=True):
-                results[i] = steps
-        return results
+        futures = [self.submit(prefix, n, stops=stops) for prefix in prefixes]
+        while not all(future.done() for future in futures):
+            self.advance()
+        return [future.result() for future in futures]
 
-    def _expand(self, prefixes: Sequence[Prefix], n: int, stops: Sequence[str]) -> list[list[Step]]:
-        config = self.config
-        room = config.max_step_tokens if markers.END_OF_STEP in stops else config.max_block_tokens
-        rows = _bucket(len(prefixes), config.row_buckets, "a batch of prefixes")
-        length = _bucket(max(len(p.tokens) for p in prefixes), config.prefix_buckets, f"prefix {prefixes[0].key}")
-        tokens, lengths = _pad([prefix.tokens for prefix in prefixes], rows, length)
-        keys = np.zeros((rows, 2), np.uint32)
-        for i, prefix in enumerate(prefixes):
-            keys[i] = _draw_key(self._seed, prefix.key)
-        endings = {self._tokenizer.ending(stop): stop for stop in stops}
-        endings |= {(end,): "" for end in self._tokenizer.ends_of_text}
+    def submit(self, prefix: Prefix, n: int, *, stops: Sequence[str] = markers.STEP_STOPS) -> Future:
+        """Asks for `n` candidates under a prefix; `advance` until the future has them: `list[Step]`.
+
+        Raises: ValueError for a prefix longer than `max_prefix_tokens`.
+        """
+        if not 0 < len(prefix.tokens) <= self.config.max_prefix_tokens:
+            raise ValueError(
+                f"prefix {prefix.key} of {len(prefix.tokens)} tokens: DecodingConfig allows 1 to "
+                f"{self.config.max_prefix_tokens}"
+            )
+        room = self.config.max_step_tokens if markers.END_OF_STEP in stops else self.config.max_block_tokens
+        kind = _Kind(samples=n, room=room, stops=tuple(stops))
+        request = _Request(prefix=prefix, steps=[None] * n, future=Future(), shard=self._shard(prefix))
+        self._waiting.append((kind, request))
+        return request.future
+
+    def advance(self) -> None:
+        """Decodes one chunk: as many tokens as it has steps, in every lane that has something to do."""
+        if self._batch is None or self._batch.empty:
+            if not self._waiting:
+                return
+            self._batch = self._next_batch()
+        self._admit(self._batch)
+        self._collect(self._batch, *self._decode(self._batch))
+
+    def _next_batch(self) -> "_Batch":
+        """Places for those that wait longest and those of their kind."""
+        kind = self._waiting[0][0]
+        asked = collections.Counter(request.shard for own, request in self._waiting if own == kind)
+        nodes = bucket(min(max(asked.values()), self.config.node_buckets[-1]), self.config.node_buckets)
+        endings = Endings(self._tokenizer, kind.stops)
+        shape = decode.Shape(
+            nodes=nodes,
+            lanes=-(-kind.samples // self.config.samples_per_lane),
+            samples=kind.samples,
+            room=kind.room,
+            steps=self.config.chunk_steps,
+            ending=endings.table.shape[1],
+        )
+        if self._batch is not None and (kind, shape) == (self._batch.kind, self._batch.shape):
+            return self._batch
+        return _Batch(kind, shape, endings, self._policy.config, self._mesh)
+
+    def _admit(self, batch: "_Batch") -> None:
+        """Gives free places to those that wait for them, as far as there are pages, and encodes their prefixes."""
+        admitted: list[_Request] = []
+        refused: list[tuple[_Kind, _Request]] = []
+        while self._waiting:
+            kind, request = self._waiting.popleft()
+            if kind != batch.kind or not batch.free[request.shard]:
+                refused.append((kind, request))
+                continue
+            edge = self._find(request.shard, request.prefix.tokens)
+            if edge is None:
+                refused.append((kind, request))
+                break
+            request.edge = edge
+            self._trees[request.shard].pin(edge)
+            batch.seat(request)
+            admitted.append(request)
+        self._waiting.extendleft(reversed(refused))
+        if batch.empty:
+            raise ValueError(f"DecodingConfig.pages ({self.config.pages}): one prefix and what is kept do not fit")
+        self._policy.prepare([(request.shard, request.edge) for request in admitted])
+
+    def _find(self, shard: int, tokens: Sequence[int]) -> Edge | None:
+        """The edge at which a prefix ends; laid out anew if too many half-empty pages make it longer than a bucket."""
+        tree = self._trees[shard]
+        edge = tree.insert(tokens)
+        if edge is not None and sum(len(own.pages) for own in edge.path()) > self.config.prefix_pages[-1]:
+            edge = tree.insert(tokens, anew=True)
+        return edge
+
+    def _decode(self, batch: "_Batch"):
+        places = self._shards * batch.shape.nodes
+        table, fill = tables([(at, request.edge.path()) for at, request in batch.seated()], places, self.config)
+        last_page = np.zeros(places, np.int32)
+        keys = np.zeros((places, 2), np.uint32)
+        for at, request in batch.seated():
+            last_page[at] = request.edge.pages[-1]
+            keys[at] = draw_key(self.seed, request.prefix.key)
+        nodes = decode.Nodes(*put(self._mesh, (table, fill, last_page, keys, batch.fresh.copy())))
+        batch.fresh[:] = False
+        program = _chunk(self._policy.config, batch.shape, self.config.sampling, self._mesh)
+        start = time.perf_counter()
         with jax.set_mesh(self._mesh):
-            where = partitioning.sharding(self._mesh, "batch")
-            tokens, lengths, keys = jax.device_put((tokens, lengths, keys), where)
-            samples = _jitted("expand")(
-                self._model,
-                n,
-                room,
-                self._parameters,
-                tokens,
-                lengths,
-                keys,
-                _right_aligned(sorted(endings)),
-                np.float32(config.temperature),
+            batch.lanes, batch.finished, counts = program(
+                self._policy.parameters,
+                self._policy.cache,
+                nodes,
+                batch.lanes,
+                batch.finished,
+                batch.endings.table,
                 np.int32(len(self._tokenizer)),
             )
-            samples = jax.device_get(samples)
-        self.tokens_sampled += int(samples.length[: len(prefixes)].sum())
-        return [[self._step(samples, i, j, endings) for j in range(n)] for i in range(len(prefixes))]
+        small = batch.finished._replace(hidden=None)
+        on_host = jax.device_get((batch.lanes.tokens, small, counts))
+        self.stats.seconds += time.perf_counter() - start
+        return on_host
 
-    def _step(self, samples: programs.Samples, i: int, j: int, endings: dict[tuple[int, ...], str]) -> Step:
-        ids = tuple(int(t) for t in samples.tokens[i, j, : samples.length[i, j]])
-        text, stop = self._tokenizer.decode(ids), "length"
-        if samples.stopped[i, j]:
-            ending, stop = next((own, name) for own, name in endings.items() if ids[-len(own) :] == own)
-            if stop == "":
-                ids = ids[: -len(ending)]
-                text = self._tokenizer.decode(ids)
-            elif not text.endswith(stop):  # a marker of several tokens ends before its bracket
-                ids, text = ids + self._tokenizer.encode(">"), text + ">"
-        return Step(text=text, tokens=ids, logprob=float(samples.logprob[i, j]), stop=stop)
+    def _collect(self, batch: "_Batch", tokens: np.ndarray, finished: decode.Finished, counts: np.ndarray) -> None:
+        """Makes steps of the samples that are finished now, keeps them in the pool, and frees places."""
+        shape, stats = batch.shape, self.stats
+        stats.chunks += 1
+        stats.decoded_tokens += int(counts[:, 1].sum())
+        stats.lane_steps += int(counts[:, 0].sum()) * shape.nodes * shape.lanes
+        kept: list[list[tuple[int, int, Edge]]] = [[] for _ in range(self._shards)]  # (place, sample, edge)
+        for at, request in batch.seated():
+            shard, place = divmod(at, shape.nodes)
+            for i, step in enumerate(request.steps):
+                length = int(finished.length[at, i])
+                if step is not None or length == 0:
+                    continue
+                row = shard * shape.nodes * shape.lanes + finished.lane[at, i]
+                ids = tokens[row].take(finished.first[at, i] + np.arange(length), mode="wrap")
+                ids = tuple(ids.tolist())
+                stats.sampled_tokens += length
+                request.steps[i] = batch.endings.step(ids, finished.logprob[at, i], finished.stopped[at, i])
+                edge = self._trees[shard].add(request.edge, ids) if finished.stopped[at, i] else None
+                if edge is not None and "policy" not in edge.ready:
+                    edge.ready.add("policy")
+                    edge.hidden = True
+                    kept[shard].append((place, i, edge))
+        self._commit(batch, kept)
+        for at, request in list(batch.seated()):
+            if None not in request.steps:
+                batch.leave(at)
+                self._trees[request.shard].unpin(request.edge)
+                request.future.set_result(request.steps)
 
+    def _commit(self, batch: "_Batch", kept: Sequence[Sequence[tuple[int, int, Edge]]]) -> None:
+        """Copies finished samples from the ring to the pages of their edges, so many at once."""
+        shape = batch.shape
+        width = -(-shape.room // self.config.page)
+        size = shape.nodes * shape.lanes
+        for start in range(0, max(map(len, kept)), size):
+            node, sample, last_page = np.zeros((3, self._shards * size), np.int32)
+            destination = np.zeros((self._shards * size, width), np.int32)
+            for shard, own in enumerate(kept):
+                for j, (place, i, edge) in enumerate(own[start : start + size]):
+                    at = shard * size + j
+                    node[at], sample[at], last_page[at] = place, i, edge.pages[-1]
+                    destination[at, : len(edge.pages)] = edge.pages
+            arrays = put(self._mesh, decode.Kept(node, sample, destination, last_page))
+            with jax.set_mesh(self._mesh):
+                self._policy.cache = _commit(self._policy.config, shape, self._mesh)(
+                    self._policy.cache, batch.lanes, batch.finished, arrays
+                )
 
-class PreferenceScorer:
-    """The PPM as search's `StepScorer`."""
-
-    def __init__(self, model: DecoderConfig, parameters: Parameters, mesh: Mesh, config: DecodingConfig):
-        self._model, self._parameters, self._mesh, self._config = model, parameters, mesh, config
+    # Scoring
 
     def score(self, prefixes: Sequence[Prefix], candidates: Sequence[Sequence[Sequence[int]]]) -> list[np.ndarray]:
-        """One value in [-1, 1] for each candidate of each prefix.
-
-        Of a candidate that is longer than the longest bucket, the first tokens count as its prefix.
-        """
-        room = self._config.score_buckets[-1]
-        results = self._score_all(prefixes, [[tokens[-room:] for tokens in own] for own in candidates])
-        long = [(i, j) for i, own in enumerate(candidates) for j, tokens in enumerate(own) if len(tokens) > room]
-        heads = [tuple(candidates[i][j][:-room]) for i, j in long]
-        moved = [
-            dataclasses.replace(prefixes[i], tokens=prefixes[i].tokens + head)
-            for (i, _), head in zip(long, heads, strict=True)
-        ]
-        values = self._score_all(moved, [[candidates[i][j][-room:]] for i, j in long])
-        for (i, j), (value,) in zip(long, values, strict=True):
-            results[i][j] = value
-        return results
-
-    def _score_all(self, prefixes: Sequence[Prefix], candidates: Sequence[Sequence[Sequence[int]]]) -> list[np.ndarray]:
+        """One value in [-1, 1] for each candidate (token ids, appended output included) of each prefix."""
         results = [np.zeros(len(own), np.float32) for own in candidates]
-        most = self._config.row_buckets[-1]
-        for group in _batches([len(prefix.tokens) for prefix in prefixes], most):
-            members = [(i, j) for i in group for j in range(len(candidates[i]))]
-            for start in range(0, len(members), most * _CANDIDATES_PER_ROW):
-                batch = members[start : start + most * _CANDIDATES_PER_ROW]
-                for (i, j), value in zip(batch, self._score(prefixes, candidates, batch), strict=True):
-                    results[i][j] = value
+        batch: list[tuple[int, int, int, Edge, Edge]] = []  # prefix, candidate, shard, edge of prefix, of candidate
+
+        def finish() -> None:
+            self._score(batch)
+            for i, j, shard, base, edge in batch:
+                results[i][j] = edge.value
+                self._trees[shard].unpin(base)
+                self._trees[shard].unpin(edge)
+            batch.clear()
+
+        for i, (prefix, own) in enumerate(zip(prefixes, candidates, strict=True)):
+            shard = self._shard(prefix)
+            tree = self._trees[shard]
+            for j, tokens in enumerate(own):
+                ends = self._ends(shard, prefix.tokens, tokens)
+                if ends is None and batch:
+                    finish()
+                    ends = self._ends(shard, prefix.tokens, tokens)
+                while ends is None and self._batch is not None and not self._batch.empty:
+                    self.advance()
+                    ends = self._ends(shard, prefix.tokens, tokens)
+                if ends is None:
+                    raise ValueError(f"DecodingConfig.pages ({self.config.pages}): a prefix and a step do not fit")
+                for edge in ends:
+                    tree.pin(edge)
+                batch.append((i, j, shard, *ends))
+        finish()
         return results
 
-    def _score(self, prefixes: Sequence[Prefix], candidates, batch: Sequence[tuple[int, int]]) -> np.ndarray:
-        """The values of one batch of (prefix, candidate) indices."""
-        config = self._config
-        owners = sorted({i for i, _ in batch})
-        place = {i: row for row, i in enumerate(owners)}
-        rows = _bucket(len(owners), config.row_buckets, "a batch of prefixes")
-        length = _bucket(max(len(prefixes[i].tokens) for i in owners), config.prefix_buckets, "a prefix")
-        tokens, lengths = _pad([prefixes[i].tokens for i in owners], rows, length)
-        own = [candidates[i][j] for i, j in batch]
-        per_row = -(-len(own) // _CANDIDATES_PER_ROW)
-        own_rows = _CANDIDATES_PER_ROW * _bucket(per_row, config.row_buckets, "a batch of candidates")
-        own_tokens, own_lengths = _pad(
-            own, own_rows, _bucket(max(map(len, own)), config.score_buckets, "a candidate step")
-        )
-        owner = np.zeros(own_rows, np.int32)
-        owner[: len(batch)] = [place[i] for i, _ in batch]
-        with jax.set_mesh(self._mesh):
-            where = partitioning.sharding(self._mesh, "batch")
-            arrays = jax.device_put((tokens, lengths, owner, own_tokens, own_lengths), where)
-            values = _jitted("score")(self._model, self._parameters, *arrays, np.float32(config.value_scale))
-            return np.asarray(values)[: len(batch)]
+    def _ends(self, shard: int, prefix: Sequence[int], tokens: Sequence[int]) -> tuple[Edge, Edge] | None:
+        """The edges at which a prefix, and a candidate behind it, end."""
+        tree = self._trees[shard]
+        base = self._find(shard, prefix)
+        if base is None:
+            return None
+        tree.pin(base)
+        end = tree.add(base, tokens)
+        tree.unpin(base)
+        return None if end is None else (base, end)
+
+    def _score(self, batch: Sequence[tuple[int, int, int, Edge, Edge]]) -> None:
+        """Gives every candidate edge of `batch` its value."""
+        start = time.perf_counter()
+        runs: dict[tuple[int, Edge], list[tuple[Edge, ...]]] = {}
+        for _, _, shard, base, edge in batch:
+            if edge.value is None:
+                run = self._last_run(base, edge)
+                rows = runs.setdefault((shard, run[0].parent), [])
+                if run not in rows:
+                    rows.append(run)
+        self._ppm.prepare(list(runs))
+        most = self.config.score_rows
+        jobs = []
+        for (shard, base), rows in runs.items():
+            rows.sort(key=self._ppm.slots)
+            jobs += [Job(shard, base, tuple(rows[i : i + most])) for i in range(0, len(rows), most)]
+        self._ppm.encode(jobs, most)
+        self.stats.seconds += time.perf_counter() - start
+
+    def _last_run(self, base: Edge, edge: Edge) -> tuple[Edge, ...]:
+        """The edges that are encoded in the row of a candidate behind `base`: as many of the last as fit in it."""
+        run = (edge,)
+        while (above := run[0].parent) is not base:
+            if self._ppm.slots((above, *run)) > self.config.extend_buckets[-1]:
+                break
+            run = (above, *run)
+        return run
+
+    def _shard(self, prefix: Prefix) -> int:
+        """All of a tree is on one data shard; trees take turns."""
+        tree = prefix.key[0]
+        shard = self._shard_of.setdefault(tree, len(self._shard_of) % self._shards)
+        if len(self._shard_of) > _REMEMBERED:
+            self._shard_of.popitem(last=False)
+        return shard
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """What the samples of one batch have in common."""
+
+    samples: int
+    room: int
+    stops: tuple[str, ...]
+
+
+class _Batch:
+    """Places for nodes, and the lanes of each, from chunk to chunk."""
+
+    def __init__(self, kind: _Kind, shape: decode.Shape, endings: Endings, config: DecoderConfig, mesh: Mesh):
+        self.kind, self.shape, self.endings = kind, shape, endings
+        count = shards(mesh)
+        with jax.set_mesh(mesh):
+            self.lanes, self.finished = _idle(config, shape, mesh)()
+        self.fresh = np.zeros(count * shape.nodes, bool)
+        self.free = [list(range(shape.nodes))[::-1] for _ in range(count)]
+        self._seated: dict[int, _Request] = {}
+
+    @property
+    def empty(self) -> bool:
+        return not self._seated
+
+    def seated(self):
+        """(place among those of all shards, request), by place."""
+        return sorted(self._seated.items(), key=lambda item: item[0])
+
+    def seat(self, request: _Request) -> None:
+        at = request.shard * self.shape.nodes + self.free[request.shard].pop()
+        self._seated[at] = request
+        self.fresh[at] = True
+
+    def leave(self, at: int) -> None:
+        del self._seated[at]
+        shard, place = divmod(at, self.shape.nodes)
+        self.free[shard].append(place)
+
+
+def draw_key(seed: int, key: Sequence[int]) -> np.ndarray:
+    """The key, uint32 [2], of the draws under one prefix: independent of batch, order and host."""
+    digest = hashlib.sha256(repr((seed, tuple(int(part) for part in key))).encode()).digest()
+    return np.frombuffer(digest[:8], np.uint32)
+
+
+def _lane_specs(config: DecoderConfig) -> decode.Lanes:
+    """How lanes lie on the data shards: stacked rings have a layer axis before that of the rows."""
+    fields = dict.fromkeys(decode.Lanes._fields, SHARD)
+    return decode.Lanes(**fields | {"ring": PartitionSpec(None, *SHARD) if config.stacked else SHARD})
+
+
+@functools.cache
+def _idle(config: DecoderConfig, shape: decode.Shape, mesh: Mesh):
+    begin = functools.partial(decode.idle, config, shape)
+    return on_shards(begin, mesh, (), (_lane_specs(config), SHARD))
+
+
+@functools.cache
+def _chunk(config: DecoderConfig, shape: decode.Shape, sampling: Sampling, mesh: Mesh):
+    program = functools.partial(decode.chunk, config, shape, sampling)
+    lanes, none = _lane_specs(config), PartitionSpec()
+    inputs = (none, SHARD, SHARD, lanes, SHARD, none, none)
+    return on_shards(program, mesh, inputs, (lanes, SHARD, SHARD), donate=(3, 4))
+
+
+@functools.cache
+def _commit(config: DecoderConfig, shape: decode.Shape, mesh: Mesh):
+    program = functools.partial(decode.commit, shape)
+    return on_shards(program, mesh, (SHARD, _lane_specs(config), SHARD, SHARD), SHARD, donate=(0,))

@@ -38,6 +38,26 @@ def part(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) ->
     return Part(output.reshape(*shape, head), peak.reshape(shape), jnp.sum(weights, axis=-1).reshape(shape))
 
 
+def shared_part(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) -> Part:
+    """Attention of `query` [M * R, K, T, G, H] over segments that R rows share: `key`, `value` [M, K, S, H].
+
+    mask: bool [M, R * T, S]. A segment is read once for all its rows.
+    """
+    segments, (rows, kv_heads, length, group, head) = key.shape[0], query.shape
+
+    def together(x: jax.Array) -> jax.Array:  # [M * R, K, T, ...] -> [M, K, R * T, ...]
+        return x.reshape(segments, -1, *x.shape[1:]).swapaxes(1, 2).reshape(segments, kv_heads, -1, *x.shape[3:])
+
+    def apart(x: jax.Array) -> jax.Array:
+        return (
+            x.reshape(segments, kv_heads, -1, length, *x.shape[3:])
+            .swapaxes(1, 2)
+            .reshape(rows, *x.shape[1:2], length, *x.shape[3:])
+        )
+
+    return jax.tree.map(apart, part(together(query), key, value, mask))
+
+
 def merge(a: Part, b: Part) -> Part:
     """The attention over the union of two segments."""
     peak = jnp.maximum(a.peak, b.peak)

@@ -117,8 +117,11 @@ class Decoder(nnx.Module):
         self.embedding = init.normal(0.02, vocab=config.vocabulary_size, embed=config.embed)
         if not config.tied:
             self.head = init.normal(config.embed**-0.5, vocab=config.vocabulary_size, embed=config.embed)
-        make = nnx.vmap(lambda r: Layer(config, rngs=r), in_axes=0, out_axes=0)
-        self.layers = make(rngs.split(config.layers))
+        if config.stacked:
+            make = nnx.vmap(lambda r: Layer(config, rngs=r), in_axes=0, out_axes=0)
+            self.layers = make(rngs.split(config.layers))
+        else:
+            self.layers = nnx.List([Layer(config, rngs=rngs) for _ in range(config.layers)])
         self.norm = RMSNorm(config)
 
     def __call__(
@@ -126,12 +129,20 @@ class Decoder(nnx.Module):
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         """Runs tokens [B, T] at positions [B, T].
 
-        attend, cache: see `models.attention`; `cache` has a leading layer axis and reaches `attend` layer by layer.
-        Returns the normalised hidden states [B, T, D] and this segment's keys and values [L, B, K, T, H].
+        attend, cache: see `models.attention`; `cache` reaches `attend` layer by layer. Its arrays have a leading layer
+        axis; if the configuration is not `stacked`, it is a list instead, one entry a layer.
+        Returns the normalised hidden states [B, T, D] and this segment's (keys, values) [L, B, K, T, H], or a list, one
+        pair [B, K, T, H] a layer.
         """
         x = self.embedding[...].astype(self.config.jax_dtype)[tokens]
         x = constrain(x, "batch", "length", "activation")
         angles = rotary.angles(self.config, positions)
+        if not self.config.stacked:
+            segments = []
+            for own, own_cache in zip(self.layers, cache or [None] * self.config.layers, strict=True):
+                x, segment = own(x, angles, attend, own_cache)
+                segments.append(segment)
+            return self.norm(x), segments
         graphdef, stacked = nnx.split(self.layers)
 
         def layer(x, inputs):

@@ -3,6 +3,7 @@
 Parameters are plain nested dicts; the module's structure (graphdef) is made once a configuration.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -78,6 +79,16 @@ def preference_from_policy(config: DecoderConfig, policy: Parameters, mesh: Mesh
     head = {name: leaf for name, leaf in abstract(PreferenceModel, config, mesh).items() if name != "decoder"}
     zeros = {name: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding) for name, leaf in head.items()}
     return {**zeros, "decoder": policy}
+
+
+def unstacked(config: DecoderConfig, parameters: Parameters) -> tuple[DecoderConfig, Parameters]:
+    """The same model with arrays of their own for every layer (`DecoderConfig.stacked`), a copy of them."""
+    if "decoder" in parameters:
+        config, decoder = unstacked(config, parameters["decoder"])
+        return config, {**parameters, "decoder": decoder}
+    split = jax.jit(lambda stack: [jax.tree.map(lambda leaf: leaf[i], stack) for i in range(config.layers)])
+    layers = dict(enumerate(split(parameters["layers"])))
+    return dataclasses.replace(config, stacked=False), {**parameters, "layers": layers}
 
 
 def count(parameters: Parameters) -> int:

@@ -6,6 +6,7 @@ Arrays name their axes logically ('batch', 'embed', 'heads', ...); RULES says on
 import contextlib
 import dataclasses
 import os
+from collections.abc import Iterable
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -57,9 +58,9 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
     return jax.make_mesh(tuple(sizes), MESH_AXES, devices=devices[:needed], axis_types=(AxisType.Auto,) * 3)
 
 
-def spec(*names: str | None) -> PartitionSpec:
+def spec(*names: str | None, without: Iterable[str] = ()) -> PartitionSpec:
     """The partition spec of an array whose axes have these logical names; a mesh axis is used once at most."""
-    used: set[str] = set()
+    used: set[str] = set(without)
     entries = []
     for name in names:
         axes = RULES[name] if name else None
@@ -76,7 +77,11 @@ def sharding(mesh: Mesh, *names: str | None) -> NamedSharding:
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
-    """Holds a traced array to the sharding of its logical axes, under the mesh that is set (`jax.set_mesh`)."""
-    if jax.sharding.get_abstract_mesh().empty:
+    """Holds a traced array to the sharding of its logical axes, under the mesh that is set (`jax.set_mesh`).
+
+    Inside a `shard_map` the mesh axes that it maps over are left out: a shard of them is all that is seen there.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
         return x
-    return jax.lax.with_sharding_constraint(x, spec(*names))
+    return jax.lax.with_sharding_constraint(x, spec(*names, without=mesh.manual_axes))

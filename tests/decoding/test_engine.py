@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rstar_jax.decoding import DecodingConfig, PolicySampler, PreferenceScorer, programs
+from rstar_jax.decoding import DecodingConfig, Engine, engine
+from rstar_jax.decoding.sampling import Sampling, draw
 from rstar_jax.models import Decoder, DecoderConfig, PreferenceModel, attention, parameters
 from rstar_jax.partitioning import MeshConfig, make_mesh
 from rstar_jax.search import Prefix
@@ -18,7 +19,17 @@ from rstar_jax.trajectory.tokenizer import Tokenizer
 TOKENIZER = Tokenizer.train(["a = 1 + 2\nprint(a)"], 300)
 MODEL = DecoderConfig(vocabulary_size=len(TOKENIZER), layers=2, embed=32, heads=4, kv_heads=2, head=8, mlp=64)
 CONFIG = DecodingConfig(
-    max_step_tokens=12, max_block_tokens=20, prefix_buckets=(16, 32), row_buckets=(4, 8), score_buckets=(8,)
+    max_prefix_tokens=32,
+    max_step_tokens=12,
+    max_block_tokens=20,
+    page=4,
+    pages=200,
+    prefix_buckets=(16,),
+    node_buckets=(2, 4),
+    samples_per_lane=2,
+    chunk_steps=5,
+    extend_buckets=(8, 16),
+    score_rows=2,
 )
 STOPS = (markers.END_OF_STEP, markers.END_OF_CODE, markers.END_OF_ANSWER)
 
@@ -64,17 +75,15 @@ def _full_value(ppm, tokens, length):
 
 def naive_sample(policy, prefix, sample, seed, room, temperature):
     """One candidate by recomputing the whole sequence for every token."""
-    from rstar_jax.decoding.engine import _draw_key
-
     stops = {TOKENIZER.ids[stop] for stop in (*STOPS, markers.END_OF_TEXT)}
-    key = jax.random.fold_in(jax.random.wrap_key_data(_draw_key(seed, prefix.key)), sample)
+    key = jax.random.fold_in(jax.random.wrap_key_data(engine.draw_key(seed, prefix.key)), sample)
     ids, logprob = list(prefix.tokens), 0.0
     for position in range(room):
         padded = np.zeros((1, 64), np.int32)
         padded[0, : len(ids)] = ids
         logits = _next_logits(policy, padded, len(ids))
         keys = jax.random.fold_in(key, position)[None]
-        token, token_logprob = programs._draw(logits[None], keys, jnp.float32(temperature))
+        token, token_logprob = draw(logits[None], keys, Sampling(temperature=temperature))
         ids.append(int(token[0]))
         logprob += float(token_logprob[0])
         if ids[-1] in stops:
@@ -85,7 +94,7 @@ def naive_sample(policy, prefix, sample, seed, room, temperature):
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_equals_naive_full_recompute(policy, mesh, temperature):
     config = dataclasses.replace(CONFIG, temperature=temperature)
-    sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, config, seed=3)
+    sampler = Engine(MODEL, TOKENIZER, mesh, config, policy=policy, seed=3)
     for prefix, candidates in zip(prefixes(), sampler.expand(prefixes(), 3, stops=STOPS), strict=True):
         for sample, step in enumerate(candidates):
             ids, logprob = naive_sample(policy, prefix, sample, 3, CONFIG.max_step_tokens, temperature)
@@ -96,7 +105,7 @@ def test_equals_naive_full_recompute(policy, mesh, temperature):
 
 
 def test_draws_do_not_depend_on_the_batch(policy, mesh):
-    sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, CONFIG, seed=3)
+    sampler = Engine(MODEL, TOKENIZER, mesh, CONFIG, policy=policy, seed=3)
     together = sampler.expand(prefixes(), 4, stops=STOPS)
     backwards = sampler.expand(prefixes()[::-1], 4, stops=STOPS)[::-1]
     alone = [sampler.expand([prefix], 4, stops=STOPS)[0] for prefix in prefixes()]
@@ -105,28 +114,28 @@ def test_draws_do_not_depend_on_the_batch(policy, mesh):
 
 
 def test_keys_and_seed_matter(policy, mesh):
-    sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, CONFIG, seed=3)
+    sampler = Engine(MODEL, TOKENIZER, mesh, CONFIG, policy=policy, seed=3)
     prefix = prefixes()[2]
     other = dataclasses.replace(prefix, key=(7, 99))
     first, second = sampler.expand([prefix, other], 4, stops=STOPS)
     assert [s.tokens for s in first] != [s.tokens for s in second]
-    reseeded = PolicySampler(MODEL, policy, TOKENIZER, mesh, CONFIG, seed=4)
+    reseeded = Engine(MODEL, TOKENIZER, mesh, CONFIG, policy=policy, seed=4)
     assert [s.tokens for s in first] != [s.tokens for s in reseeded.expand([prefix], 4, stops=STOPS)[0]]
 
 
 @pytest.mark.parametrize("shape", [(2, 1), (1, 2), (2, 2)])
 def test_same_tokens_on_every_mesh(policy, mesh, shape):
     wide = make_mesh(MeshConfig(data=shape[0], tensor=shape[1]))
-    one = PolicySampler(MODEL, policy, TOKENIZER, mesh, CONFIG, seed=3).expand(prefixes(4), 3, stops=STOPS)
+    one = Engine(MODEL, TOKENIZER, mesh, CONFIG, policy=policy, seed=3).expand(prefixes(4), 3, stops=STOPS)
     sharded = jax.device_put(policy, parameters.shardings(Decoder, MODEL, wide))
-    many = PolicySampler(MODEL, sharded, TOKENIZER, wide, CONFIG, seed=3).expand(prefixes(4), 3, stops=STOPS)
+    many = Engine(MODEL, TOKENIZER, wide, CONFIG, policy=sharded, seed=3).expand(prefixes(4), 3, stops=STOPS)
     assert [[s.tokens for s in row] for row in one] == [[s.tokens for s in row] for row in many]
 
 
 def test_no_compilation_after_warm_up(policy, mesh):
     from rstar_jax.decoding.engine import _jitted
 
-    sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, CONFIG, seed=0)
+    sampler = Engine(MODEL, TOKENIZER, mesh, CONFIG, policy=policy, seed=0)
     sampler.expand(prefixes(), 3, stops=STOPS)
     sampler.expand(prefixes(2), 3, stops=STOPS)
     before = _jitted("expand")._cache_size()
@@ -136,7 +145,7 @@ def test_no_compilation_after_warm_up(policy, mesh):
 
 
 def test_first_token_follows_the_softmax(policy, mesh):
-    sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, dataclasses.replace(CONFIG, max_step_tokens=1), seed=0)
+    sampler = Engine(MODEL, TOKENIZER, mesh, dataclasses.replace(CONFIG, max_step_tokens=1), policy=policy, seed=0)
     prefix = prefixes(1)[0]
     counts = np.zeros(len(TOKENIZER))
     for batch in range(25):
@@ -155,7 +164,7 @@ def test_first_token_follows_the_softmax(policy, mesh):
 def test_scores_equal_a_full_forward(policy, mesh):
     ppm = parameters.preference_from_policy(MODEL, policy, mesh)
     ppm["value"] = jax.random.normal(jax.random.key(5), ppm["value"].shape)
-    scorer = PreferenceScorer(MODEL, ppm, mesh, CONFIG)
+    scorer = Engine(MODEL, TOKENIZER, mesh, CONFIG, ppm=ppm)
     rng = np.random.default_rng(2)
     candidates = [
         [tuple(int(t) for t in rng.integers(11, 300, rng.integers(1, 14))) for _ in range(1 + i)] for i in range(5)
@@ -170,15 +179,15 @@ def test_scores_equal_a_full_forward(policy, mesh):
 
 
 def test_a_prefix_that_does_not_fit_is_refused(policy, mesh):
-    sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, CONFIG, seed=0)
-    with pytest.raises(ValueError, match="DecodingConfig allows 32"):
+    sampler = Engine(MODEL, TOKENIZER, mesh, CONFIG, policy=policy, seed=0)
+    with pytest.raises(ValueError, match="allows 1 to 32"):
         sampler.expand([Prefix(key=(1,), text="", tokens=(12,) * 33)], 2, stops=STOPS)
 
 
 def test_an_ending_may_be_several_tokens(policy, mesh):
     config = dataclasses.replace(CONFIG, temperature=0.0)
     prefix = prefixes()[3]
-    sampler = PolicySampler(MODEL, policy, TOKENIZER, mesh, config, seed=0)
+    sampler = Engine(MODEL, TOKENIZER, mesh, config, policy=policy, seed=0)
     ((free,),) = sampler.expand([prefix], 1, stops=())
     assert len(free.tokens) >= 5
 
@@ -192,7 +201,7 @@ def test_an_ending_may_be_several_tokens(policy, mesh):
         def ending(self, marker):
             return free.tokens[3:5] if marker == "<end_of_code>" else (TOKENIZER.ids[marker],)
 
-    sampler = PolicySampler(MODEL, policy, Endings(), mesh, config, seed=0)
+    sampler = Engine(MODEL, Endings(), mesh, config, policy=policy)
     ((cut,),) = sampler.expand([prefix], 1, stops=("<end_of_code>", "<end_of_answer>"))
     assert cut.stop == "<end_of_code>"
     assert cut.tokens == free.tokens[:5] + TOKENIZER.encode(">") and cut.text == TOKENIZER.decode(free.tokens[:5]) + ">"
@@ -202,7 +211,7 @@ def test_rows_that_pad_the_embedding_are_never_drawn(mesh):
     padded = dataclasses.replace(MODEL, vocabulary_size=MODEL.vocabulary_size + 300)
     policy = parameters.initialise(Decoder, padded, mesh, seed=1)
     config = dataclasses.replace(CONFIG, temperature=5.0)
-    sampler = PolicySampler(padded, policy, TOKENIZER, mesh, config, seed=0)
+    sampler = Engine(padded, TOKENIZER, mesh, config, policy=policy)
     drawn = {token for row in sampler.expand(prefixes(), 6, stops=STOPS) for step in row for token in step.tokens}
     assert len(drawn) > 50 and max(drawn) < len(TOKENIZER)
 
@@ -225,7 +234,7 @@ def test_a_window_is_kept_while_decoding_and_scoring(policy, mesh):
         return last_hidden(kind, values, tokens, len(ids))
 
     prefix = prefixes()[4]
-    sampler = PolicySampler(windowed, policy, TOKENIZER, mesh, dataclasses.replace(CONFIG, temperature=0.0), seed=0)
+    sampler = Engine(windowed, TOKENIZER, mesh, dataclasses.replace(CONFIG, temperature=0.0), policy=policy)
     ((step,),) = sampler.expand([prefix], 1, stops=())
     ids = list(prefix.tokens)
     for token in step.tokens:
@@ -233,10 +242,9 @@ def test_a_window_is_kept_while_decoding_and_scoring(policy, mesh):
         ids.append(token)
     ppm = parameters.preference_from_policy(windowed, policy, mesh)
     ppm["value"] = jnp.asarray(np.random.default_rng(0).normal(size=windowed.embed), jnp.float32)
-    config = dataclasses.replace(CONFIG, score_buckets=(24,))
-    (values,) = PreferenceScorer(windowed, ppm, mesh, config).score([prefix], [[step.tokens]])
+    (values,) = Engine(windowed, TOKENIZER, mesh, CONFIG, ppm=ppm).score([prefix], [[step.tokens]])
     score = whole(PreferenceModel, ppm, [*prefix.tokens, *step.tokens])
     np.testing.assert_allclose(values[0], jnp.tanh(score), atol=1e-5)
-    released = dataclasses.replace(config, value_scale=5.0)
-    (values,) = PreferenceScorer(windowed, ppm, mesh, released).score([prefix], [[step.tokens]])
+    released = dataclasses.replace(CONFIG, value_scale=5.0)
+    (values,) = Engine(windowed, TOKENIZER, mesh, released, ppm=ppm).score([prefix], [[step.tokens]])
     np.testing.assert_allclose(values[0], jnp.tanh(score / 5), atol=1e-5)

@@ -1,0 +1,271 @@
+"""Candidate steps are decoded in chunks: lanes that draw one token at a time, and begin the next sample by themselves.
+
+A node has g lanes for its N samples. All rows write their newest token into the same slot of a ring (a position of its
+own for each row would become a loop over rows on TPU): a lane's sample of n tokens is in the last n slots. The prefix
+is gathered from its pages once a chunk, and read once for all lanes of its node. Letters: M nodes, g lanes a node,
+B = M * g rows, N samples a node, S slots of the ring, C pages of a prefix, E endings of W tokens at most.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rstar_jax.decoding import cache as pool
+from rstar_jax.decoding.cache import Cache
+from rstar_jax.decoding.sampling import Sampling, draw
+from rstar_jax.models import attention
+from rstar_jax.models.config import DecoderConfig
+from rstar_jax.models.decoder import Decoder
+from rstar_jax.models.parameters import Parameters, bind
+from rstar_jax.partitioning import constrain
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What a decode program is compiled for.
+
+    nodes: of one data shard. lanes: a node's. samples: to draw for a node. room: the most tokens of a sample, its last
+    included. steps: of a chunk. ending: tokens of the longest ending.
+    """
+
+    nodes: int
+    lanes: int
+    samples: int
+    room: int
+    steps: int
+    ending: int
+
+    @property
+    def ring(self) -> int:
+        """Slots: a sample that ends in a chunk's first step is still whole at the chunk's end."""
+        return self.room + self.steps
+
+
+class Nodes(NamedTuple):
+    """The nodes that samples are drawn for. An empty place has `fresh` False."""
+
+    table: jax.Array  # int32 [M, C]: pages of the prefix
+    fill: jax.Array  # int32 [M, C]: tokens on each
+    last_page: jax.Array  # int32 [M]: where the hidden state of the prefix's last token is
+    keys: jax.Array  # uint32 [M, 2]: of the draws
+    fresh: jax.Array  # bool [M]: the node is new in its place, none of its samples has begun
+
+
+class Lanes(NamedTuple):
+    """What goes on from chunk to chunk."""
+
+    ring: Any  # (keys, values) [L, B, K, S, H], or a list, one pair a layer
+    tokens: jax.Array  # int32 [B, S]: the ring's tokens
+    slot: jax.Array  # int32 [1]: where the next tokens go
+    token: jax.Array  # int32 [B]: drawn and not yet in the ring
+    count: jax.Array  # int32 [B]: tokens drawn of the present sample
+    sample: jax.Array  # int32 [B]: which of its node's samples; -1: none
+    ended: jax.Array  # bool [B]: `token` is its last
+    stopped: jax.Array  # bool [B]: it ended with an ending, not for want of room
+    logprob: jax.Array  # fp32 [B]: the sum so far
+    tail: jax.Array  # int32 [B, W - 1]: the tokens before `token`, -1 before the first
+    following: jax.Array  # int32 [M]: the next sample to begin
+
+
+class Finished(NamedTuple):
+    """A node's samples that are finished: `length` is 0 of those that are not."""
+
+    lane: jax.Array  # int32 [M, N]: the row that drew it
+    first: jax.Array  # int32 [M, N]: slot of its first token
+    length: jax.Array  # int32 [M, N]
+    logprob: jax.Array  # fp32 [M, N], at temperature 1
+    stopped: jax.Array  # bool [M, N]
+    hidden: jax.Array  # [M, N, D]: of its last token
+
+
+def idle(config: DecoderConfig, shape: Shape) -> tuple[Lanes, Finished]:
+    """One data shard's lanes before any node is there."""
+    m, n, b, s = shape.nodes, shape.samples, shape.nodes * shape.lanes, shape.ring
+    own = (b, config.kv_heads, s, config.head)
+
+    def pair(*layers: int) -> tuple[jax.Array, jax.Array]:
+        zeros = jnp.zeros((*layers, *own), config.jax_dtype)
+        zeros = constrain(zeros, *["layers"] * len(layers), "batch", "kv_heads", None, "head")
+        return zeros, zeros
+
+    number, truth = jnp.zeros(b, jnp.int32), jnp.zeros(b, bool)
+    lanes = Lanes(
+        ring=pair(config.layers) if config.stacked else [pair() for _ in range(config.layers)],
+        tokens=jnp.zeros((b, s), jnp.int32),
+        slot=jnp.zeros(1, jnp.int32),
+        token=number,
+        count=number,
+        sample=number - 1,
+        ended=truth,
+        stopped=truth,
+        logprob=jnp.zeros(b),
+        tail=jnp.full((b, shape.ending - 1), -1, jnp.int32),
+        following=jnp.full(m, n, jnp.int32),
+    )
+    number = jnp.zeros((m, n), jnp.int32)
+    hidden = jnp.zeros((m, n, config.embed), config.jax_dtype)
+    return lanes, Finished(number, number, number, jnp.zeros((m, n)), jnp.zeros((m, n), bool), hidden)
+
+
+def chunk(
+    config: DecoderConfig,
+    shape: Shape,
+    sampling: Sampling,
+    parameters: Parameters,
+    cache: Cache,
+    nodes: Nodes,
+    lanes: Lanes,
+    finished: Finished,
+    endings: jax.Array,
+    vocabulary: jax.Array,
+) -> tuple[Lanes, Finished, jax.Array]:
+    """At most `shape.steps` tokens a lane. Also returns int32 [1, 2]: steps, and tokens computed in them.
+
+    endings int32 [E, W]: a sample ends when its last tokens are one of them; -1 matches any. vocabulary: tokens from
+    this id on are never drawn (rows that pad the embedding). A draw is keyed by (node's key, sample, position) alone.
+    """
+    decoder = bind(Decoder, config, parameters)
+    m, g, n = shape.nodes, shape.lanes, shape.samples
+    prefix = pool.gather(config, cache, nodes.table, nodes.fill)
+    start = jnp.repeat(jnp.sum(nodes.fill, axis=-1), g)  # [B]
+    begin_hidden = jnp.repeat(cache.hidden[nodes.last_page], g, axis=0)  # [B, D]
+    keys = jnp.repeat(jax.random.wrap_key_data(nodes.keys), g)
+
+    def refill_and_draw(lanes: Lanes, hidden: jax.Array) -> Lanes:
+        """Lanes without a sample begin their node's next one; every lane draws a token from `hidden` [B, D]."""
+        idle = (lanes.sample < 0).reshape(m, g)
+        candidate = lanes.following[:, None] + jnp.cumsum(idle, axis=-1, dtype=jnp.int32) - 1
+        begins = idle & (candidate < n)
+        following = lanes.following + jnp.sum(begins, axis=-1, dtype=jnp.int32)
+        begins, candidate = begins.reshape(-1), candidate.reshape(-1)
+        sample = jnp.where(begins, candidate, lanes.sample)
+        count = jnp.where(begins, 0, lanes.count)
+        hidden = jnp.where(begins[:, None], begin_hidden, hidden)
+        logits = decoder.logits(hidden)
+        logits = jnp.where(jnp.arange(logits.shape[-1]) < vocabulary, logits, -jnp.inf)
+        fold = jax.vmap(jax.random.fold_in)
+        token, logprob = draw(logits, fold(fold(keys, sample), count), sampling)
+        recent = jnp.concatenate([jnp.where(begins[:, None], -1, lanes.tail), token[:, None]], axis=-1)
+        stopped = jnp.any(jnp.all((recent[:, None] == endings) | (endings < 0), axis=-1), axis=-1)
+        return lanes._replace(
+            token=token,
+            count=count + 1,
+            sample=sample,
+            ended=stopped | (count + 1 >= shape.room),
+            stopped=stopped,
+            logprob=jnp.where(begins, 0.0, lanes.logprob) + logprob,
+            tail=recent[:, 1:],
+            following=following,
+        )
+
+    def forward(lanes: Lanes) -> tuple[Lanes, jax.Array]:
+        """Computes the drawn tokens: their hidden states [B, D]; keys, values and themselves go into the ring."""
+        slot, position = lanes.slot[0], start + lanes.count - 1
+        attend = _attend(config, shape, prefix, lanes.count - 1, slot, position)
+        caches = (prefix.layers, lanes.ring) if config.stacked else list(zip(prefix.layers, lanes.ring, strict=True))
+        hidden, segment = decoder(lanes.token[:, None], position[:, None], attend, caches)
+
+        def write(ring: jax.Array, new: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_update_slice_in_dim(ring, new, slot, axis=-2)
+
+        ring = jax.tree.map(write, lanes.ring, segment)
+        tokens = jax.lax.dynamic_update_slice_in_dim(lanes.tokens, lanes.token[:, None], slot, axis=1)
+        return lanes._replace(ring=ring, tokens=tokens, slot=(lanes.slot + 1) % shape.ring), hidden[:, 0]
+
+    def settle(lanes: Lanes, finished: Finished, hidden: jax.Array) -> tuple[Lanes, Finished]:
+        """Notes the samples whose last token has been computed; their lanes are idle then."""
+        over = (lanes.sample >= 0) & lanes.ended
+        which = over[:, None] & (lanes.sample[:, None] == jnp.arange(n))  # [B, N]
+        which = which.reshape(m, g, n)
+        first = (lanes.slot - lanes.count) % shape.ring
+        row = jnp.arange(m * g, dtype=jnp.int32)
+
+        def note(old: jax.Array, new: jax.Array) -> jax.Array:
+            """old [M, N, ...], new [B, ...]: one lane at most is over for a sample."""
+            new = new.reshape(m, g, *new.shape[1:])
+            shaped = which.reshape(*which.shape, *(1,) * (new.ndim - 2))
+            picked = jnp.sum(jnp.where(shaped, new[:, :, None], 0), axis=1, dtype=old.dtype)
+            return jnp.where(jnp.any(shaped, axis=1), picked, old)
+
+        finished = Finished(*map(note, finished, (row, first, lanes.count, lanes.logprob, lanes.stopped, hidden)))
+        return lanes._replace(sample=jnp.where(over, -1, lanes.sample)), finished
+
+    def going(state) -> jax.Array:
+        step, lanes, _, _ = state
+        return (step < shape.steps) & jnp.any(lanes.sample >= 0)
+
+    def body(state):
+        step, lanes, finished, computed = state
+        computed = computed + jnp.sum(lanes.sample >= 0, dtype=jnp.int32)
+        lanes, hidden = forward(lanes)
+        lanes, finished = settle(lanes, finished, hidden)
+        return step + 1, refill_and_draw(lanes, hidden), finished, computed
+
+    fresh = nodes.fresh[:, None]
+    finished = finished._replace(length=jnp.where(fresh, 0, finished.length))
+    lanes = lanes._replace(following=jnp.where(nodes.fresh, 0, lanes.following))
+    lanes = _held(refill_and_draw(lanes, begin_hidden), lanes)
+    zero = jnp.int32(0)
+    steps, lanes, finished, computed = jax.lax.while_loop(going, body, (zero, lanes, finished, zero))
+    return lanes, finished, jnp.stack([steps, computed])[None]
+
+
+def _held(drawn: Lanes, before: Lanes) -> Lanes:
+    """`drawn`, but lanes that had a sample `before` keep the token that they drew at the end of the last chunk."""
+    had = before.sample >= 0
+    names = ("token", "count", "sample", "ended", "stopped", "logprob", "tail")
+
+    def keep(name: str) -> jax.Array:
+        old, new = getattr(before, name), getattr(drawn, name)
+        return jnp.where(had.reshape(-1, *(1,) * (old.ndim - 1)), old, new)
+
+    return drawn._replace(**{name: keep(name) for name in names})
+
+
+def _attend(
+    config: DecoderConfig, shape: Shape, prefix: pool.Prefixes, kept: jax.Array, slot: jax.Array, position: jax.Array
+):
+    """Attention of one token a row to its prefix, to the `kept` [B] tokens before it in the ring, and to itself."""
+    m, g = shape.nodes, shape.lanes
+    in_reach = attention.reaches(position.reshape(m, g), prefix.positions, config.window)
+    prefix_mask = prefix.valid[:, None] & in_reach  # [M, g, P]
+    age = (slot - jnp.arange(shape.ring)) % shape.ring
+    ring_mask = (age >= 1) & (age <= kept[:, None])  # [B, S]
+    if config.window is not None:
+        ring_mask &= age < config.window
+    itself = jnp.ones((m * g, 1, 1), bool)
+
+    def attend(query, key, value, caches):
+        prefix_cache, ring = caches
+        before = attention.merge(
+            attention.shared_part(query, *prefix_cache, prefix_mask), attention.part(query, *ring, ring_mask[:, None])
+        )
+        return attention.normalise(attention.merge(before, attention.part(query, key, value, itself)))
+
+    return attend
+
+
+class Kept(NamedTuple):
+    """Finished samples that go into the pool; rows without one have page 0 everywhere."""
+
+    node: jax.Array  # int32 [J]
+    sample: jax.Array  # int32 [J]
+    destination: jax.Array  # int32 [J, pages of `room`]
+    last_page: jax.Array  # int32 [J]
+
+
+def commit(shape: Shape, cache: Cache, lanes: Lanes, finished: Finished, kept: Kept) -> Cache:
+    """Copies finished samples from the ring to their pages, before the ring goes over them."""
+    row, first = finished.lane[kept.node, kept.sample], finished.first[kept.node, kept.sample]
+    length = kept.destination.shape[-1] * cache.pages.shape[-2]
+    index = (first[:, None] + jnp.arange(length)) % shape.ring  # [J, T]
+
+    def take(ring: jax.Array) -> jax.Array:  # [..., B, K, S, H] -> [..., J, K, T, H]
+        rows = ring[..., row[:, None], :, index, :]  # [J, T, ..., K, H]
+        return jnp.moveaxis(rows, (0, 1), (-4, -2))
+
+    cache = pool.store(cache, jax.tree.map(take, lanes.ring), kept.destination)
+    hidden = finished.hidden[kept.node, kept.sample]
+    return cache._replace(hidden=cache.hidden.at[kept.last_page].set(hidden))
