@@ -194,7 +194,7 @@ def chunk(
 
     def going(state) -> jax.Array:
         step, lanes, _, _ = state
-        return (step < shape.steps) & jnp.any(lanes.sample >= 0)
+        return (step < shape.steps) & _any_shard(jnp.any(lanes.sample >= 0))
 
     def body(state):
         step, lanes, finished, computed = state
@@ -210,6 +210,14 @@ def chunk(
     zero = jnp.int32(0)
     steps, lanes, finished, computed = jax.lax.while_loop(going, body, (zero, lanes, finished, zero))
     return lanes, finished, jnp.stack([steps, computed])[None]
+
+
+def _any_shard(busy: jax.Array) -> jax.Array:
+    """Whether any data shard is busy, if they have to keep step: devices that share a layer meet in every step of it."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.shape["tensor"] == 1:
+        return busy
+    return jax.lax.pmax(busy.astype(jnp.int32), mesh.manual_axes) > 0
 
 
 def _held(drawn: Lanes, before: Lanes) -> Lanes:

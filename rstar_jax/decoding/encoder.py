@@ -103,8 +103,8 @@ class Encoder:
         """Sends one batch off: `nodes` places a shard. Returns raw scores [shards * nodes, rows], not waited for."""
         page = self._decoding.page
         placed = [(shard * nodes + i, job) for shard, jobs in enumerate(batch) for i, job in enumerate(jobs)]
-        bases = [job.base.path() if job.base else [] for _, job in placed]
-        table, fill = tables(zip((at for at, _ in placed), bases, strict=True), self._shards * nodes, self._decoding)
+        paths = [(at, job.base.path() if job.base else []) for at, job in placed]
+        table, fill = tables(paths, self._shards * nodes, self._decoding)
         tokens = np.zeros((self._shards * nodes, rows, length), np.int32)
         own_fill, destination = np.zeros((2, self._shards * nodes, rows, length // page), np.int32)
         for at, job in placed:
@@ -150,10 +150,13 @@ def bucket(size: int, sizes: Sequence[int]) -> int:
     return sizes[bisect.bisect_left(sizes, size)]
 
 
-def tables(placed, places: int, decoding: DecodingConfig) -> tuple[np.ndarray, np.ndarray]:
+def tables(
+    placed: Sequence[tuple[int, Sequence[Edge]]], places: int, decoding: DecodingConfig
+) -> tuple[np.ndarray, np.ndarray]:
     """(page ids, tokens on each page), int32 [places, C] both, of paths: (place, edges) each."""
-    placed = list(placed)
-    width = bucket(max((sum(len(edge.pages) for edge in path) for _, path in placed), default=0), decoding.prefix_pages)
+    longest = max((sum(len(edge.pages) for edge in path) for _, path in placed), default=0)
+    # A step that is longer than a row counts with its prefix, except for its last tokens.
+    width = bucket(longest, (*decoding.prefix_pages, 2 * decoding.prefix_pages[-1]))
     table, fill = np.zeros((2, places, width), np.int32)
     for at, path in placed:
         first = 0

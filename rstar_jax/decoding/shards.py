@@ -10,6 +10,7 @@ from rstar_jax.partitioning import sharding
 from rstar_jax.partitioning.mesh import RULES
 
 SHARD = PartitionSpec(RULES["batch"])
+_jitted: list[Callable] = []
 
 
 def shards(mesh: Mesh) -> int:
@@ -30,4 +31,11 @@ def on_shards(program: Callable, mesh: Mesh, inputs: Any, outputs: Any, donate: 
     mapped = jax.shard_map(
         program, mesh=mesh, in_specs=inputs, out_specs=outputs, axis_names=set(RULES["batch"]), check_vma=False
     )
-    return jax.jit(mapped, donate_argnums=donate)
+    jitted = jax.jit(mapped, donate_argnums=donate)
+    _jitted.append(jitted)
+    return jitted
+
+
+def compiled_programs() -> int:
+    """How many programs this process has compiled here: constant after warm-up."""
+    return sum(jitted._cache_size() for jitted in _jitted)
