@@ -50,11 +50,19 @@ def slots(fill: jax.Array, page: int) -> jax.Array:
 
 def gather(config: DecoderConfig, cache: Cache, table: jax.Array, fill: jax.Array) -> Prefixes:
     """The prefixes whose pages are `table` int32 [M, C] with `fill` int32 [M, C] tokens on each."""
-    page, head = cache.pages.shape[-2:]
-    blocks = cache.pages[table].transpose(3, 2, 0, 4, 1, 5, 6)  # [2, L, M, K, C, page, H]
-    key, value = blocks.reshape(*blocks.shape[:4], -1, head)
+    nodes, page, head = table.shape[0], *cache.pages.shape[-2:]
+    blocks = cache.pages[table]  # [M, C, L, 2, K, page, H]
+
+    def dense(block: jax.Array) -> jax.Array:  # [..., M, C, K, page, H] -> [..., M, K, P, H]
+        block = jnp.moveaxis(block, -4, -3)
+        return block.reshape(*block.shape[:-5], nodes, config.kv_heads, -1, head)
+
+    if config.stacked:
+        blocks = jnp.moveaxis(blocks, (3, 2), (0, 1))
+        layers = (dense(blocks[0]), dense(blocks[1]))
+    else:
+        layers = [(dense(blocks[:, :, i, 0]), dense(blocks[:, :, i, 1])) for i in range(config.layers)]
     valid = slots(fill, page)
-    layers = (key, value) if config.stacked else list(zip(key, value, strict=True))
     return Prefixes(layers, valid, jnp.cumsum(valid, axis=-1) - 1)
 
 
@@ -67,8 +75,6 @@ def store(cache: Cache, layers: Any, destination: jax.Array) -> Cache:
     if isinstance(layers, list):
         layers = [jnp.stack(arrays) for arrays in zip(*layers, strict=True)]
     blocks = jnp.stack(layers)
-    blocks = blocks.reshape(*blocks.shape[:4], -1, page, head).transpose(
-        2, 4, 1, 0, 3, 5, 6
-    )
+    blocks = blocks.reshape(*blocks.shape[:4], -1, page, head).transpose(2, 4, 1, 0, 3, 5, 6)
     flat = blocks.reshape(-1, *blocks.shape[2:])
     return cache._replace(pages=cache.pages.at[destination.reshape(-1)].set(flat.astype(cache.pages.dtype)))

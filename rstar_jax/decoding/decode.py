@@ -1,9 +1,9 @@
 """Candidate steps are decoded in chunks: lanes that draw one token at a time, and begin the next sample by themselves.
 
-A node has g lanes for its N samples. All rows write their newest token into the same slot of a ring (a position of its
-own for each row would become a loop over rows on TPU): a lane's sample of n tokens is in the last n slots. The prefix
-is gathered from its pages once a chunk, and read once for all lanes of its node. Letters: M nodes, g lanes a node,
-B = M * g rows, N samples a node, S slots of the ring, C pages of a prefix, E endings of W tokens at most.
+A node has g lanes for its N samples. All rows write their newest token into the same slot of a ring: a lane's sample of
+n tokens is in the last n slots. The prefix is gathered from its pages once a chunk, and read once for all lanes of its
+node. Letters: M nodes, g lanes a node, B = M * g rows, N samples a node, S slots of the ring, C pages of a prefix,
+E endings of W tokens at most.
 """
 
 import dataclasses
@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from rstar_jax.decoding import cache as pool
+from rstar_jax.decoding import ring as rings
 from rstar_jax.decoding.cache import Cache
 from rstar_jax.decoding.sampling import Sampling, draw
 from rstar_jax.models import attention
 from rstar_jax.models.config import DecoderConfig
 from rstar_jax.models.decoder import Decoder
 from rstar_jax.models.parameters import Parameters, bind
-from rstar_jax.partitioning import constrain
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Nodes(NamedTuple):
 class Lanes(NamedTuple):
     """What goes on from chunk to chunk."""
 
-    ring: Any  # (keys, values) [L, B, K, S, H], or a list, one pair a layer
+    ring: Any  # see `ring`
     tokens: jax.Array  # int32 [B, S]: the ring's tokens
     slot: jax.Array  # int32 [1]: where the next tokens go
     token: jax.Array  # int32 [B]: drawn and not yet in the ring
@@ -83,16 +83,9 @@ class Finished(NamedTuple):
 def idle(config: DecoderConfig, shape: Shape) -> tuple[Lanes, Finished]:
     """One data shard's lanes before any node is there."""
     m, n, b, s = shape.nodes, shape.samples, shape.nodes * shape.lanes, shape.ring
-    own = (b, config.kv_heads, s, config.head)
-
-    def pair(*layers: int) -> tuple[jax.Array, jax.Array]:
-        zeros = jnp.zeros((*layers, *own), config.jax_dtype)
-        zeros = constrain(zeros, *["layers"] * len(layers), "batch", "kv_heads", None, "head")
-        return zeros, zeros
-
     number, truth = jnp.zeros(b, jnp.int32), jnp.zeros(b, bool)
     lanes = Lanes(
-        ring=pair(config.layers) if config.stacked else [pair() for _ in range(config.layers)],
+        ring=rings.empty(config, b, s),
         tokens=jnp.zeros((b, s), jnp.int32),
         slot=jnp.zeros(1, jnp.int32),
         token=number,
@@ -143,10 +136,8 @@ def chunk(
         sample = jnp.where(begins, candidate, lanes.sample)
         count = jnp.where(begins, 0, lanes.count)
         hidden = jnp.where(begins[:, None], begin_hidden, hidden)
-        logits = decoder.logits(hidden)
-        logits = jnp.where(jnp.arange(logits.shape[-1]) < vocabulary, logits, -jnp.inf)
         fold = jax.vmap(jax.random.fold_in)
-        token, logprob = draw(logits, fold(fold(keys, sample), count), sampling)
+        token, logprob = draw(decoder.logits(hidden), vocabulary, fold(fold(keys, sample), count), sampling)
         recent = jnp.concatenate([jnp.where(begins[:, None], -1, lanes.tail), token[:, None]], axis=-1)
         stopped = jnp.any(jnp.all((recent[:, None] == endings) | (endings < 0), axis=-1), axis=-1)
         return lanes._replace(
@@ -165,12 +156,8 @@ def chunk(
         slot, position = lanes.slot[0], start + lanes.count - 1
         attend = _attend(config, shape, prefix, lanes.count - 1, slot, position)
         caches = (prefix.layers, lanes.ring) if config.stacked else list(zip(prefix.layers, lanes.ring, strict=True))
-        hidden, segment = decoder(lanes.token[:, None], position[:, None], attend, caches)
-
-        def write(ring: jax.Array, new: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_update_slice_in_dim(ring, new, slot, axis=-2)
-
-        ring = jax.tree.map(write, lanes.ring, segment)
+        hidden, left = decoder(lanes.token[:, None], position[:, None], attend, caches)
+        ring = rings.write(config, lanes.ring, left, slot)
         tokens = jax.lax.dynamic_update_slice_in_dim(lanes.tokens, lanes.token[:, None], slot, axis=1)
         return lanes._replace(ring=ring, tokens=tokens, slot=(lanes.slot + 1) % shape.ring), hidden[:, 0]
 
@@ -213,7 +200,7 @@ def chunk(
 
 
 def _any_shard(busy: jax.Array) -> jax.Array:
-    """Whether any data shard is busy, if they have to keep step: devices that share a layer meet in every step of it."""
+    """Whether any data shard is busy, if they have to keep step: devices that share layers meet in every step."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.shape["tensor"] == 1:
         return busy
@@ -239,18 +226,12 @@ def _attend(
     m, g = shape.nodes, shape.lanes
     in_reach = attention.reaches(position.reshape(m, g), prefix.positions, config.window)
     prefix_mask = prefix.valid[:, None] & in_reach  # [M, g, P]
-    age = (slot - jnp.arange(shape.ring)) % shape.ring
-    ring_mask = (age >= 1) & (age <= kept[:, None])  # [B, S]
-    if config.window is not None:
-        ring_mask &= age < config.window
-    itself = jnp.ones((m * g, 1, 1), bool)
 
     def attend(query, key, value, caches):
         prefix_cache, ring = caches
-        before = attention.merge(
-            attention.shared_part(query, *prefix_cache, prefix_mask), attention.part(query, *ring, ring_mask[:, None])
-        )
-        return attention.normalise(attention.merge(before, attention.part(query, key, value, itself)))
+        own, left = rings.attend(config, query, key, value, ring, slot, kept)
+        shared = attention.shared_part(query, *prefix_cache, prefix_mask)
+        return attention.normalise(attention.merge(shared, own)), left
 
     return attend
 
@@ -264,16 +245,12 @@ class Kept(NamedTuple):
     last_page: jax.Array  # int32 [J]
 
 
-def commit(shape: Shape, cache: Cache, lanes: Lanes, finished: Finished, kept: Kept) -> Cache:
+def commit(config: DecoderConfig, shape: Shape, cache: Cache, lanes: Lanes, finished: Finished, kept: Kept) -> Cache:
     """Copies finished samples from the ring to their pages, before the ring goes over them."""
     row, first = finished.lane[kept.node, kept.sample], finished.first[kept.node, kept.sample]
     length = kept.destination.shape[-1] * cache.pages.shape[-2]
     index = (first[:, None] + jnp.arange(length)) % shape.ring  # [J, T]
 
-    def take(ring: jax.Array) -> jax.Array:  # [..., B, K, S, H] -> [..., J, K, T, H]
-        rows = ring[..., row[:, None], :, index, :]  # [J, T, ..., K, H]
-        return jnp.moveaxis(rows, (0, 1), (-4, -2))
-
-    cache = pool.store(cache, jax.tree.map(take, lanes.ring), kept.destination)
+    cache = pool.store(cache, rings.take(config, lanes.ring, row, index), kept.destination)
     hidden = finished.hidden[kept.node, kept.sample]
     return cache._replace(hidden=cache.hidden.at[kept.last_page].set(hidden))

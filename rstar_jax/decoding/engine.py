@@ -81,6 +81,11 @@ class Engine:
         """Token ids of `text`."""
         return self._tokenizer.encode(text)
 
+    def clear(self) -> None:
+        """Gives up all pages that nothing is decoded from."""
+        for tree in self._trees:
+            tree.clear()
+
     # Sampling
 
     def expand(
@@ -391,5 +396,5 @@ def _chunk(config: DecoderConfig, shape: decode.Shape, sampling: Sampling, mesh:
 
 @functools.cache
 def _commit(config: DecoderConfig, shape: decode.Shape, mesh: Mesh):
-    program = functools.partial(decode.commit, shape)
+    program = functools.partial(decode.commit, config, shape)
     return on_shards(program, mesh, (SHARD, _lane_specs(config), SHARD, SHARD), SHARD, donate=(0,))

@@ -45,7 +45,8 @@ def extend(
 
     def attend(query, key, value, prefix_cache):
         shared = attention.shared_part(query, *prefix_cache, prefix_mask)
-        return attention.normalise(attention.merge(shared, attention.part(query, key, value, own_mask)))
+        own = attention.part(query, key, value, own_mask)
+        return attention.normalise(attention.merge(shared, own)), (key, value)
 
     flat_tokens = tokens.reshape(-1, length)
     hidden, segment = decoder(flat_tokens, flat_positions, attend, prefix.layers)

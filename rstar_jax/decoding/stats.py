@@ -22,6 +22,15 @@ class DecodingStats:
     chunks: int = 0
     seconds: float = 0.0
 
+    def copy(self) -> "DecodingStats":
+        """These figures, as they are now."""
+        return dataclasses.replace(self)
+
+    def since(self, before: "DecodingStats") -> "DecodingStats":
+        """What has been added to an earlier `copy`."""
+        own, old = dataclasses.asdict(self), dataclasses.asdict(before)
+        return DecodingStats(**{name: own[name] - old[name] for name in own})
+
     @property
     def lane_utilisation(self) -> float:
         """The share of lane steps that computed a token."""

@@ -36,12 +36,13 @@ def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, outpu
     asked = _problems(run_dir, problems)
     with open_world(config, run_dir) as world:
         number = _round(run_dir, round, "ppm")
+        engine = world.engine(_policy(world, run_dir, number), _ppm(world, run_dir, number))
         with progress.bar(f"search with round {number}", len(asked), "trees") as advance_to:
             trees, answers = evaluation.search_answers(
                 asked,
                 config=config.evaluation.search,
-                sampler=world.sampler(_policy(world, run_dir, number)),
-                scorer=world.scorer(_ppm(world, run_dir, number)),
+                sampler=engine,
+                scorer=engine,
                 verifier=world.verifier,
                 seed=config.seed,
                 in_flight=config.in_flight,
@@ -69,17 +70,18 @@ def evaluate(
         common = dict(verifier=world.verifier, grader=world.grader, max_prefix_tokens=config.decoding.max_prefix_tokens)
         values = {}
         values["greedy_accuracy"] = evaluation.greedy_accuracy(
-            asked, sampler=world.sampler(policy, greedy=True), **common
+            asked, sampler=world.engine(policy, greedy=True), **common
         )
         values["majority_accuracy"], values[f"pass_at_{settings.samples}"] = evaluation.sampled_accuracy(
-            asked, settings.samples, sampler=world.sampler(policy), seed=config.seed, **common
+            asked, settings.samples, sampler=world.engine(policy), seed=config.seed, **common
         )
         if _path(run_dir, number, "ppm").exists():
+            engine = world.engine(policy, _ppm(world, run_dir, number))
             _, answers = evaluation.search_answers(
                 asked,
                 config=settings.search,
-                sampler=world.sampler(policy),
-                scorer=world.scorer(_ppm(world, run_dir, number)),
+                sampler=engine,
+                scorer=engine,
                 verifier=world.verifier,
                 seed=config.seed,
                 in_flight=config.in_flight,

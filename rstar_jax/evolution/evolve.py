@@ -196,8 +196,8 @@ class Evolution:
     def _search(self, number: int, settings: RoundConfig) -> None:
         """Annotates the round's problems, shard by shard, with the policy and the PPM of the round before."""
         problems = self._problems(f"round_{number}")
-        sampler = self.world.sampler(self._policy(number - 1), seed=self.config.seed + number)
-        scorer = self.world.scorer(self._ppm(number - 1)) if settings.search.needs_scorer else None
+        ppm = self._ppm(number - 1) if settings.search.needs_scorer else None
+        engine = self.world.engine(self._policy(number - 1), ppm, seed=self.config.seed + number)
         trees_folder = self.folder.round(number) / "trees"
         total = self.config.shards
         with progress.bar(f"round {number}: search", len(problems), "trees") as advance_to:
@@ -211,8 +211,8 @@ class Evolution:
 
                 trees = search(
                     problems[shard::total],
-                    sampler=sampler,
-                    scorer=scorer,
+                    sampler=engine,
+                    scorer=engine,
                     verifier=self.world.verifier,
                     grader=self.world.grader,
                     config=settings.search,
@@ -259,7 +259,7 @@ class Evolution:
         problems = self._problems("heldout")
         right = evaluation.greedy_accuracy(
             problems,
-            sampler=self.world.sampler(policy, greedy=True),
+            sampler=self.world.engine(policy, greedy=True),
             verifier=self.world.verifier,
             grader=self.world.grader,
             max_prefix_tokens=self.config.decoding.max_prefix_tokens,
@@ -281,7 +281,7 @@ class Evolution:
         voted, passed = evaluation.sampled_accuracy(
             problems,
             samples,
-            sampler=self.world.sampler(self._policy(number)),
+            sampler=self.world.engine(self._policy(number)),
             verifier=self.world.verifier,
             grader=self.world.grader,
             max_prefix_tokens=self.config.decoding.max_prefix_tokens,
@@ -292,12 +292,13 @@ class Evolution:
 
     def _evaluate_search(self, number: int) -> None:
         problems = self._frontier()
+        engine = self.world.engine(self._policy(number), self._ppm(number))
         with progress.bar(f"round {number}: test-time search", len(problems), "trees") as advance_to:
             trees, answers = evaluation.search_answers(
                 problems,
                 config=self.config.evaluation.search,
-                sampler=self.world.sampler(self._policy(number)),
-                scorer=self.world.scorer(self._ppm(number)),
+                sampler=engine,
+                scorer=engine,
                 verifier=self.world.verifier,
                 seed=self.config.seed,
                 in_flight=self.config.in_flight,
@@ -316,9 +317,10 @@ class Evolution:
         problems = self._frontier()
         problems = problems[:: max(len(problems) // self.config.evaluation.pair_problems, 1)]
         search_config = dataclasses.replace(settings.search, value_mode="terminal")
+        engine = self.world.engine(self._policy(number), self._ppm(number), seed=self.config.seed + 1000)
         trees = search(
             problems,
-            sampler=self.world.sampler(self._policy(number), seed=self.config.seed + 1000),
+            sampler=engine,
             verifier=self.world.verifier,
             grader=self.world.grader,
             config=search_config,
@@ -327,7 +329,7 @@ class Evolution:
         )
         accuracy = evaluation.pair_accuracy(
             [data.preference_rows([tree], settings.pairs) for tree in trees],
-            self.world.scorer(self._ppm(number)),
+            engine,
             self.world.tokenizer,
         )
         for kind, (value, count) in accuracy.items():

@@ -6,7 +6,7 @@ from etils import epath
 from rich.table import Table
 
 from rstar_jax import configuration, models
-from rstar_jax.decoding import PolicySampler
+from rstar_jax.decoding import Engine
 from rstar_jax.evaluation import ModelEvaluation, grade_answers
 from rstar_jax.evolution import progress
 from rstar_jax.evolution.run_folder import publish
@@ -31,7 +31,7 @@ def evaluate_model(*, config: ModelEvaluation, model: str, problems: str | None,
         solutions = sample_solutions(
             asked,
             1,
-            sampler=PolicySampler(policy.config, policy.parameters, tokenizer, mesh, config.decoding),
+            sampler=Engine(policy.config, tokenizer, mesh, config.decoding, policy=policy.parameters),
             verifier=verifier,
             max_prefix_tokens=config.decoding.max_prefix_tokens,
             seed=0,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from etils import epath
 from jax.sharding import Mesh
 
-from rstar_jax.decoding import DecodingConfig, PolicySampler, PreferenceScorer
+from rstar_jax.decoding import DecodingConfig, Engine
 from rstar_jax.evolution.config import EvolutionConfig
 from rstar_jax.models import DecoderConfig
 from rstar_jax.models.parameters import Parameters
@@ -42,15 +42,18 @@ class World:
     grader: Grader
     seed: int
 
-    def sampler(self, policy: Parameters, *, greedy: bool = False, seed: int | None = None) -> PolicySampler:
-        """The policy as search sees it; `greedy` sets the temperature to 0."""
+    def engine(
+        self,
+        policy: Parameters | None = None,
+        ppm: Parameters | None = None,
+        *,
+        greedy: bool = False,
+        seed: int | None = None,
+    ) -> Engine:
+        """Policy and PPM as search sees them, with a pool of pages of their own; `greedy`: temperature 0."""
         decoding = dataclasses.replace(self.decoding, temperature=0.0) if greedy else self.decoding
         seed = self.seed if seed is None else seed
-        return PolicySampler(self.model, policy, self.tokenizer, self.mesh, decoding, seed=seed)
-
-    def scorer(self, ppm: Parameters) -> PreferenceScorer:
-        """The PPM as search sees it."""
-        return PreferenceScorer(self.model, ppm, self.mesh, self.decoding)
+        return Engine(self.model, self.tokenizer, self.mesh, decoding, policy=policy, ppm=ppm, seed=seed)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """Attention as parts that merge: a softmax over several segments of keys is computed segment by segment.
 
-A decoder layer does not know where keys come from. It calls `attend(query, key, value, cache)`, and training, prefill,
-decoding and scoring differ in that function alone. Letters: B batch, T queries, S keys, K key-value heads, G query
-heads a key-value head, H head size.
+A decoder layer does not know where keys come from. It calls `attend(query, key, value, cache)`, which gives its output
+and what is to be kept of the layer; training, prefill, decoding and scoring differ in that function alone. Letters: B
+batch, T queries, S keys, K key-value heads, G query heads a key-value head, H head size.
 """
 
 from typing import NamedTuple
@@ -43,7 +43,7 @@ def shared_part(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Ar
 
     mask: bool [M, R * T, S]. A segment is read once for all its rows.
     """
-    segments, (rows, kv_heads, length, group, head) = key.shape[0], query.shape
+    segments, (rows, kv_heads, length) = key.shape[0], query.shape[:3]
 
     def together(x: jax.Array) -> jax.Array:  # [M * R, K, T, ...] -> [M, K, R * T, ...]
         return x.reshape(segments, -1, *x.shape[1:]).swapaxes(1, 2).reshape(segments, kv_heads, -1, *x.shape[3:])
@@ -89,6 +89,6 @@ def causal(mask: jax.Array):
 
     def attend(query, key, value, cache):
         del cache
-        return normalise(part(query, key, value, mask))
+        return normalise(part(query, key, value, mask)), (key, value)
 
     return attend

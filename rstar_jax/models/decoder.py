@@ -16,7 +16,7 @@ from rstar_jax.models import rotary
 from rstar_jax.models.config import DecoderConfig
 from rstar_jax.partitioning import constrain
 
-Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], jax.Array]
+Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 
 
 class _Init:
@@ -55,6 +55,12 @@ def _gated(gate: jax.Array, up: jax.Array) -> jax.Array:
     return jax.nn.silu(gate) * up
 
 
+def _project(x: jax.Array, weight: nnx.Param, dtype: jnp.dtype) -> jax.Array:
+    """[B, T, D] by [D, N, H] -> [B, T, N, H]: a plain matrix product, for which XLA does not turn the weight around."""
+    embed, heads, head = weight.shape
+    return (x @ weight[...].astype(dtype).reshape(embed, heads * head)).reshape(*x.shape[:2], heads, head)
+
+
 class Layer(nnx.Module):
     """One decoder layer: attention, then a gated feed-forward block, each on a normalised residual stream."""
 
@@ -79,13 +85,11 @@ class Layer(nnx.Module):
 
     def __call__(
         self, x: jax.Array, angles: tuple[jax.Array, jax.Array], attend: Attend, cache: Any
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """x [B, T, D] -> x [B, T, D] and this segment's keys and values [B, K, T, H]."""
+    ) -> tuple[jax.Array, Any]:
+        """x [B, T, D] -> x [B, T, D] and what `attend` keeps: this segment's keys and values [B, K, T, H], mostly."""
         c, dtype = self.config, x.dtype
         h = self.attention_norm(x)
-        query = jnp.einsum("btd,dnh->btnh", h, self.query[...].astype(dtype))
-        key = jnp.einsum("btd,dkh->btkh", h, self.key[...].astype(dtype))
-        value = jnp.einsum("btd,dkh->btkh", h, self.value[...].astype(dtype))
+        query, key, value = (_project(h, weight, dtype) for weight in (self.query, self.key, self.value))
         if c.qkv_bias:
             query = query + self.query_bias[...].astype(dtype)
             key = key + self.key_bias[...].astype(dtype)
@@ -94,18 +98,14 @@ class Layer(nnx.Module):
         query = query.reshape(*query.shape[:2], c.kv_heads, c.heads // c.kv_heads, c.head).swapaxes(1, 2)
         key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
         # Scores are cheaper to compute again in the backward pass than to keep: a fifth of a train step on CPU.
-        o = (
-            jax.checkpoint(attend)(query, key, value, cache)
-            .astype(dtype)
-            .swapaxes(1, 2)
-            .reshape(*x.shape[:2], c.heads, c.head)
-        )
-        x = x + jnp.einsum("btnh,nhd->btd", o, self.out[...].astype(dtype))
+        o, kept = jax.checkpoint(attend)(query, key, value, cache)
+        o = o.astype(dtype).swapaxes(1, 2).reshape(*x.shape[:2], c.heads * c.head)
+        x = x + o @ self.out[...].astype(dtype).reshape(c.heads * c.head, c.embed)
         x = constrain(x, "batch", "length", "activation")
         h = self.mlp_norm(x)
         h = _gated(h @ self.gate[...].astype(dtype), h @ self.up[...].astype(dtype))
         x = x + h @ self.down[...].astype(dtype)
-        return constrain(x, "batch", "length", "activation"), (key, value)
+        return constrain(x, "batch", "length", "activation"), kept
 
 
 class Decoder(nnx.Module):
@@ -126,13 +126,12 @@ class Decoder(nnx.Module):
 
     def __call__(
         self, tokens: jax.Array, positions: jax.Array, attend: Attend, cache: Any = None
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    ) -> tuple[jax.Array, Any]:
         """Runs tokens [B, T] at positions [B, T].
 
         attend, cache: see `models.attention`; `cache` reaches `attend` layer by layer. Its arrays have a leading layer
         axis; if the configuration is not `stacked`, it is a list instead, one entry a layer.
-        Returns the normalised hidden states [B, T, D] and this segment's (keys, values) [L, B, K, T, H], or a list, one
-        pair [B, K, T, H] a layer.
+        Returns the normalised hidden states [B, T, D] and what `attend` keeps of all layers, laid out in the same way.
         """
         x = self.embedding[...].astype(self.config.jax_dtype)[tokens]
         x = constrain(x, "batch", "length", "activation")

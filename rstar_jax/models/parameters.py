@@ -86,8 +86,8 @@ def unstacked(config: DecoderConfig, parameters: Parameters) -> tuple[DecoderCon
     if "decoder" in parameters:
         config, decoder = unstacked(config, parameters["decoder"])
         return config, {**parameters, "decoder": decoder}
-    split = jax.jit(lambda stack: [jax.tree.map(lambda leaf: leaf[i], stack) for i in range(config.layers)])
-    layers = dict(enumerate(split(parameters["layers"])))
+    arrays, structure = jax.tree.flatten(parameters["layers"])
+    layers = {i: structure.unflatten([array[i] for array in arrays]) for i in range(config.layers)}
     return dataclasses.replace(config, stacked=False), {**parameters, "layers": layers}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from rstar_jax.search import uct
 from rstar_jax.search.config import SearchConfig
-from rstar_jax.search.expansion import Ask, Encode, expand
+from rstar_jax.search.expansion import TOO_LONG, Ask, Encode, expand
 from rstar_jax.search.tree import ROOT_INDEX, Tree
 
 __all__ = ["SearchConfig", "rollout", "search_tree"]
@@ -20,6 +20,8 @@ def search_tree(tree: Tree, config: SearchConfig, encode: Encode) -> Generator[A
     """
     if not config.sees_answers and tree.problem.answer:
         raise ValueError(f"a test-time search must not be given the answer of problem {tree.problem.id!r}")
+    if len(tree.tokens[ROOT_INDEX]) > config.max_prefix_tokens:
+        tree.error[ROOT_INDEX], tree.exhausted[ROOT_INDEX] = TOO_LONG, True
     for _ in range(config.rollouts):
         if tree.exhausted[ROOT_INDEX]:
             return

@@ -45,10 +45,13 @@ def sample_solutions(
     Three batches for all: code blocks are decoded, then run, then answers are decoded.
 
     A block whose code fails shows its error as its output and still gets its answer, as in the released code. A
-    solution whose prompt, block and output come to more than `max_prefix_tokens` ends without an answer.
+    solution whose prompt, or prompt, block and output, come to more than `max_prefix_tokens` ends without an answer.
     """
     prompts = [_prompt(problem, prompt, sampler, seed) for problem in problems]
-    blocks = sampler.expand(prompts, n, stops=markers.BLOCK_STOPS)
+    short = [prompt for prompt in prompts if len(prompt.tokens) <= max_prefix_tokens]
+    sampled = iter(sampler.expand(short, n, stops=markers.BLOCK_STOPS))
+    nothing = [Step(text="", tokens=(), logprob=0.0, stop="length")] * n
+    blocks = [next(sampled) if len(prompt.tokens) <= max_prefix_tokens else nothing for prompt in prompts]
     outcomes = _run(blocks, verifier)
     drafts = []  # one for each problem and sample, row by row
     for row, start in enumerate(prompts):

@@ -1,6 +1,6 @@
 """Decoding and training speed of the embedded default against this machine's matrix product: prints one JSON line.
 
-    python tests/benchmarks/local.py
+    python -m tests.benchmarks.local
 
 decode: candidates under full batches of shared prefixes; train: one step of the policy. The needed operations are 2 (6)
 a parameter and token; the peak is that of a large fp32 matrix product, measured in the same run.
@@ -9,13 +9,11 @@ a parameter and token; the peak is that of a large fp32 matrix product, measured
 import json
 import time
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 import gin
 from rstar_jax import configuration
-from rstar_jax.decoding import PolicySampler
+from rstar_jax.decoding import Engine
 from rstar_jax.evolution.config import EvolutionConfig
 from rstar_jax.evolution.world import policy_loss
 from rstar_jax.models import Decoder, parameters
@@ -23,27 +21,9 @@ from rstar_jax.partitioning import make_mesh
 from rstar_jax.search import Prefix
 from rstar_jax.training import trainer
 from rstar_jax.trajectory.tokenizer import Tokenizer
+from tests.benchmarks import measure
 
 REPEATS = 5
-
-
-def best_seconds(work) -> float:
-    """The shortest of some runs, after one that compiles."""
-    work()
-    seconds = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
-
-
-def peak_flops() -> float:
-    """Operations a second of a 2048 x 2048 fp32 matrix product."""
-    size = 2048
-    product = jax.jit(lambda a, b: a @ b)
-    matrix = jnp.ones((size, size))
-    return 2 * size**3 / best_seconds(lambda: product(matrix, matrix).block_until_ready())
 
 
 def main() -> None:
@@ -57,15 +37,23 @@ def main() -> None:
     count = parameters.count(policy)
     rng = np.random.default_rng(0)
 
-    rows, length = decoding.row_buckets[-1], decoding.prefix_buckets[0]
+    rows, length = 64, 80
     prefixes = [
         Prefix(key=(i,), text="", tokens=tuple(int(t) for t in rng.integers(11, len(tokenizer), length)))
         for i in range(rows)
     ]
     candidates = config.rounds[0].search.candidates
-    sampler = PolicySampler(model, policy, tokenizer, mesh, decoding, seed=0)
-    expand_seconds = best_seconds(lambda: sampler.expand(prefixes, candidates))
-    sampled = sampler.tokens_sampled / (REPEATS + 1)
+    engine = Engine(model, tokenizer, mesh, decoding, policy=policy)
+
+    def expand() -> None:
+        engine.clear()
+        engine.expand(prefixes, candidates)
+
+    expand_seconds = measure.median_seconds(expand)
+    before = engine.stats.copy()
+    expand()
+    stats = engine.stats.since(before)
+    sampled = stats.sampled_tokens
 
     shape = (training.batch, training.buckets[-1])
     batch = {
@@ -82,13 +70,14 @@ def main() -> None:
     trainer.train(policy_loss(model), policy, lambda step: batch, steps, mesh, on_step=on_step)
     step_seconds = float(np.min(np.diff(seconds)))
 
-    peak = peak_flops()
+    peak = measure.peak_flops("float32")
     trained = shape[0] * shape[1]
     line = {
         "parameters": count,
         "gemm_peak_flops": peak,
         "decode_tokens_per_second": sampled / expand_seconds,
         "expansions_per_second": rows / expand_seconds,
+        "lane_utilisation": stats.lane_utilisation,
         "decode_peak_fraction": 2 * count * (sampled + rows * length) / expand_seconds / peak,
         "train_tokens_per_second": trained / step_seconds,
         "train_peak_fraction": 6 * count * trained / step_seconds / peak,

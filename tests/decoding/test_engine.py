@@ -84,7 +84,7 @@ def naive_sample(policy, prefix, sample, seed, room, temperature):
         padded[0, : len(ids)] = ids
         logits = _next_logits(policy, padded, len(ids))
         keys = jax.random.fold_in(key, position)[None]
-        token, token_logprob = draw(logits[None], keys, Sampling(temperature=temperature))
+        token, token_logprob = draw(logits[None], len(TOKENIZER), keys, Sampling(temperature=temperature))
         ids.append(int(token[0]))
         logprob += float(token_logprob[0])
         if ids[-1] in stops:

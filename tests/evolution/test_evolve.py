@@ -48,7 +48,15 @@ def config():
         bootstrap=TRAINING,
         rounds=(first, second),
         decoding=DecodingConfig(
-            max_step_tokens=8, max_block_tokens=8, prefix_buckets=(192,), row_buckets=(8,), score_buckets=(96,)
+            max_prefix_tokens=192,
+            max_step_tokens=8,
+            max_block_tokens=8,
+            page=8,
+            pages=400,
+            prefix_buckets=(192,),
+            node_buckets=(8,),
+            extend_buckets=(96,),
+            score_rows=1,
         ),
         evaluation=EvaluationConfig(search=dataclasses.replace(SEARCH, value_mode="test"), samples=4),
         mesh=MeshConfig(data=1),

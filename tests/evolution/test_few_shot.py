@@ -7,7 +7,9 @@ from tests import checkpoints
 
 SMALL = [
     "--gin_file=runs/few_shot.gin",
-    "--gin.decoding.DecodingConfig.prefix_buckets=(16, 64)",
+    "--gin.decoding.DecodingConfig.prefix_buckets=(64,)",
+    "--gin.decoding.DecodingConfig.extend_buckets=(64,)",
+    "--gin.decoding.DecodingConfig.node_buckets=(4,)",
     "--gin.decoding.DecodingConfig.max_block_tokens=8",
     "--gin.evaluation.ModelEvaluation.verifier_workers=1",
 ]

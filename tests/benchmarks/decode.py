@@ -1,0 +1,140 @@
+"""Candidates under shared prompts: our engine and others, same weights and prompts, in one run. One JSON line.
+
+    python -m tests.benchmarks.decode --model=FOLDER --questions=FILE [--prompts=8 --candidates=16 --tokens=48]
+
+Tokens a second count sampled tokens over the time of everything, prompts included, with every program compiled before.
+peak_fraction: the time that the needed operations take at the peak of a matrix product, or the needed bytes at the peak
+of a copy, whichever is longer, over the time that passed; every prompt token is needed once, shared ones once for all.
+Peers that are installed take part: transformers (num_return_sequences); `peer_tokens_per_second` is the fastest's.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+
+import jax
+
+from rstar_jax import models
+from rstar_jax.decoding import DecodingConfig, Engine
+from rstar_jax.decoding.shards import compiled_programs
+from rstar_jax.partitioning import MeshConfig, make_mesh
+from rstar_jax.search import Prefix
+from rstar_jax.trajectory.tokenizer import Tokenizer
+from tests.benchmarks import measure
+
+
+def ours(flags: argparse.Namespace) -> dict[str, float]:
+    mesh = make_mesh(MeshConfig(data=flags.data, tensor=flags.tensor, cpu_devices=flags.data * flags.tensor))
+    policy = models.load(flags.model, mesh, flags.dtype)
+    config = policy.config
+    tokenizer = Tokenizer.load(flags.model, markers_as="text")
+    prompts = [tokenizer.encode(text) for text in measure.prompts(flags.questions, flags.prompts)]
+    longest = max(map(len, prompts))
+    page = 16
+    decoding = DecodingConfig(
+        max_prefix_tokens=-(-longest // 64) * 64,
+        max_block_tokens=flags.tokens,
+        page=page,
+        pages=8 + (-(-flags.tokens // page) * flags.candidates + 64) * flags.prompts // flags.data,
+        prefix_buckets=(-(-longest // 64) * 64,),
+        node_buckets=tuple(sorted({1, flags.prompts // flags.data // 2 or 1, flags.prompts // flags.data})),
+        samples_per_lane=flags.samples_per_lane,
+        chunk_steps=32,
+        extend_buckets=(64, 128, 256, 512),
+    )
+    engine = Engine(config, tokenizer, mesh, decoding, policy=policy.parameters)
+    prefixes = [Prefix(key=(i,), text="", tokens=tokens) for i, tokens in enumerate(prompts)]
+
+    def run() -> tuple[float, object]:
+        engine.clear()
+        start = time.perf_counter()
+        engine.expand(prefixes, flags.candidates, stops=())
+        return time.perf_counter() - start
+
+    run()
+    programs, before = compiled_programs(), engine.stats.copy()
+    peaks = [measure.peak_flops(flags.dtype)]  # before and after: a shared machine varies
+    seconds = min(run() for _ in range(flags.repeats))
+    stats = engine.stats.since(before)
+    sampled = stats.sampled_tokens / flags.repeats
+    computed = (stats.decoded_tokens + stats.encoded_tokens) / flags.repeats
+    unique = sampled + measure.unique_tokens(prompts)
+    steps = stats.lane_steps / flags.repeats / (flags.prompts * flags.candidates / flags.samples_per_lane)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(policy.parameters))
+    context = longest + flags.tokens / 2
+    needed = {
+        "operations": measure.operations(config, sampled, sampled, context)
+        + measure.operations(config, unique - sampled, 0, longest / 2),
+        "bytes": steps * size,
+    }
+    peaks.append(measure.peak_flops(flags.dtype))
+    peak = {"operations": sum(peaks) / len(peaks), "bytes": measure.peak_bandwidth()}
+    return {
+        "tokens_per_second": sampled / seconds,
+        "peak_fraction": max(needed[name] / peak[name] for name in needed) / seconds,
+        "needed_gflop_per_token": needed["operations"] / sampled / 1e9,
+        "peak_gflops": peak["operations"] / 1e9,
+        "peak_memory_bytes": measure.peak_memory_bytes(),
+        "computed_per_unique_token": computed / unique,
+        "lane_utilisation": stats.lane_utilisation,
+        "decoding_share": stats.seconds / flags.repeats / seconds,
+        "recompilations": compiled_programs() - programs,
+    }
+
+
+def by_transformers(flags: argparse.Namespace) -> float:
+    """Tokens a second of `generate` with `num_return_sequences`, prompts padded on the left."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer = AutoTokenizer.from_pretrained(flags.model, padding_side="left")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    model = AutoModelForCausalLM.from_pretrained(flags.model, dtype=getattr(torch, flags.dtype)).eval().to(device)
+    inputs = tokenizer(measure.prompts(flags.questions, flags.prompts), return_tensors="pt", padding=True).to(device)
+    start = time.perf_counter()
+    with torch.no_grad():
+        model.generate(
+            **inputs,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            num_return_sequences=flags.candidates,
+            min_new_tokens=flags.tokens,
+            max_new_tokens=flags.tokens,
+        )
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return flags.prompts * flags.candidates * flags.tokens / (time.perf_counter() - start)
+
+
+PEERS = {"transformers": by_transformers}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--questions", required=True)
+    for name, value in (("prompts", 8), ("candidates", 16), ("tokens", 48), ("samples_per_lane", 1), ("repeats", 2)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--data", type=int, default=1)
+    parser.add_argument("--tensor", type=int, default=1)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
+    flags = parser.parse_args()
+    line = {"model": pathlib.Path(flags.model).name, "device": jax.default_backend(), **ours(flags)}
+    peers = {}
+    for name in flags.peers:
+        try:
+            peers[name] = PEERS[name](flags)
+        except ImportError:
+            continue
+    fastest = max(peers.values(), default=None)
+    line |= {"peers": peers, "peer_tokens_per_second": fastest}
+    line["ratio"] = None if fastest is None else line["tokens_per_second"] / fastest
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
