@@ -19,9 +19,10 @@ def _nodes(question):
     return [markers.CODE + texts[0], *texts[1:]]
 
 
-class ScriptedSampler:
-    def __init__(self, tokenizer, greedy, seed):
+class ScriptedEngine:
+    def __init__(self, engine, tokenizer, greedy, seed):
         self.tokenizer, self.greedy, self.seed = tokenizer, greedy, seed
+        self.score = engine.score
 
     def encode(self, text):
         return self.tokenizer.encode(text)
@@ -50,5 +51,6 @@ class ScriptedSampler:
 class ScriptedWorld(World):
     """A world with a scripted policy; its PPM, verifier and grader are real."""
 
-    def sampler(self, policy, *, greedy=False, seed=None):
-        return ScriptedSampler(self.tokenizer, greedy, self.seed if seed is None else seed)
+    def engine(self, policy=None, ppm=None, *, greedy=False, seed=None):
+        engine = super().engine(policy, ppm, greedy=greedy, seed=seed)
+        return ScriptedEngine(engine, self.tokenizer, greedy, self.seed if seed is None else seed)
