@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from rstar_jax.models.config import DecoderConfig
-from rstar_jax.partitioning import sharding
+from rstar_jax.partitioning import spec
 
 
 class Cache(NamedTuple):
@@ -29,6 +29,11 @@ class Prefixes(NamedTuple):
     positions: jax.Array  # int32 [M, P]: of valid slots, in the text
 
 
+def specs() -> Cache:
+    """How a pool lies on a mesh."""
+    return Cache(spec("batch", "layers", None, "kv_heads", None, "head"), spec("batch", "activation"))
+
+
 def allocate(config: DecoderConfig, pages: int, page: int, mesh: Mesh) -> Cache:
     """A pool of `pages` pages of `page` tokens on every data shard of `mesh`."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
@@ -37,9 +42,7 @@ def allocate(config: DecoderConfig, pages: int, page: int, mesh: Mesh) -> Cache:
     def zeros() -> Cache:
         return Cache(jnp.zeros(shape, config.jax_dtype), jnp.zeros((shards * pages, config.embed), config.jax_dtype))
 
-    where = Cache(
-        sharding(mesh, "batch", "layers", None, "kv_heads", None, "head"), sharding(mesh, "batch", "activation")
-    )
+    where = Cache(*(NamedSharding(mesh, own) for own in specs()))
     return jax.jit(zeros, out_shardings=where)()
 
 

@@ -141,8 +141,9 @@ class Encoder:
 
 @functools.cache
 def _program(kind: type[nnx.Module], config: DecoderConfig, mesh: Mesh):
-    inputs = (PartitionSpec(), SHARD, SHARD, SHARD, SHARD, SHARD, SHARD)
-    return on_shards(functools.partial(extend, kind, config), mesh, inputs, (SHARD, SHARD), donate=(1,))
+    cache = pool.specs()
+    inputs = (PartitionSpec(), cache, SHARD, SHARD, SHARD, SHARD, SHARD)
+    return on_shards(functools.partial(extend, kind, config), mesh, inputs, (cache, SHARD), donate=(1,))
 
 
 def bucket(size: int, sizes: Sequence[int]) -> int:

@@ -6,24 +6,20 @@ Every token is computed once by each model, as long as there are pages.
 """
 
 import collections
-import dataclasses
-import functools
-import hashlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from rstar_jax.decoding import decode
+from rstar_jax.decoding.batch import Batch, Kind, Request
 from rstar_jax.decoding.config import DecodingConfig
-from rstar_jax.decoding.encoder import Encoder, Job, bucket, tables
+from rstar_jax.decoding.encoder import Encoder, Job, bucket
 from rstar_jax.decoding.endings import Endings
 from rstar_jax.decoding.pages import Edge, PageTree
-from rstar_jax.decoding.sampling import Sampling
-from rstar_jax.decoding.shards import SHARD, on_shards, put, shards
+from rstar_jax.decoding.shards import shards
 from rstar_jax.decoding.stats import DecodingStats
 from rstar_jax.models import DecoderConfig, parameters
 from rstar_jax.models.parameters import Parameters
@@ -32,17 +28,6 @@ from rstar_jax.trajectory import markers
 from rstar_jax.trajectory.tokenizer import Tokenizer
 
 _REMEMBERED = 65_536  # trees whose data shard is remembered
-
-
-@dataclasses.dataclass(kw_only=True)
-class _Request:
-    """Samples that are asked for under one prefix. `shard`, `edge` and `place` once it is being decoded."""
-
-    prefix: Prefix
-    steps: list[Step | None]
-    future: Future
-    shard: int
-    edge: Edge | None = None
 
 
 class Engine:
@@ -68,14 +53,15 @@ class Engine:
         self._shard_of: collections.OrderedDict[int, int] = collections.OrderedDict()
 
         def encoder(name: str, config_: DecoderConfig, values: Parameters) -> Encoder:
-            if mesh.devices.flat[0].platform == "cpu":
+            on_cpu = mesh.devices.flat[0].platform == "cpu"
+            if not (config.stacked if config.stacked is not None else not on_cpu):
                 config_, values = parameters.unstacked(config_, values)
             return Encoder(name, config_, values, mesh, config, self.stats)
 
         self._policy = encoder("policy", model, policy) if policy is not None else None
         self._ppm = encoder("ppm", ppm_model or model, ppm) if ppm is not None else None
-        self._waiting: collections.deque[tuple[_Kind, _Request]] = collections.deque()
-        self._batch: _Batch | None = None
+        self._waiting: collections.deque[tuple[Kind, Request]] = collections.deque()
+        self._batch: Batch | None = None
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of `text`."""
@@ -85,6 +71,23 @@ class Engine:
         """Gives up all pages that nothing is decoded from."""
         for tree in self._trees:
             tree.clear()
+
+    @property
+    def evicted_tokens(self) -> int:
+        """Tokens of edges that had to make room."""
+        return sum(tree.evicted_tokens for tree in self._trees)
+
+    @property
+    def computed_per_unique_token(self) -> float:
+        """Tokens that the policy computed, over those that it would have computed with room for everything."""
+        computed = self.stats.decoded_tokens + self.stats.encoded_tokens
+        again = sum(tree.returned_tokens for tree in self._trees)
+        return computed / (computed - again) if computed > again else 1.0
+
+    @property
+    def occupancy(self) -> float:
+        """The share of all pages that edges own."""
+        return sum(tree.occupied for tree in self._trees) / sum(tree.total for tree in self._trees)
 
     # Sampling
 
@@ -108,8 +111,8 @@ class Engine:
                 f"{self.config.max_prefix_tokens}"
             )
         room = self.config.max_step_tokens if markers.END_OF_STEP in stops else self.config.max_block_tokens
-        kind = _Kind(samples=n, room=room, stops=tuple(stops))
-        request = _Request(prefix=prefix, steps=[None] * n, future=Future(), shard=self._shard(prefix))
+        kind = Kind(samples=n, room=room, stops=tuple(stops))
+        request = Request(prefix=prefix, steps=[None] * n, future=Future(), shard=self._shard(prefix))
         self._waiting.append((kind, request))
         return request.future
 
@@ -120,9 +123,13 @@ class Engine:
                 return
             self._batch = self._next_batch()
         self._admit(self._batch)
-        self._collect(self._batch, *self._decode(self._batch))
+        start = time.perf_counter()
+        vocabulary = len(self._tokenizer)
+        on_host = self._batch.decode(self._policy, self.config.sampling, vocabulary, self.seed)
+        self.stats.seconds += time.perf_counter() - start
+        self._collect(self._batch, *on_host)
 
-    def _next_batch(self) -> "_Batch":
+    def _next_batch(self) -> Batch:
         """Places for those that wait longest and those of their kind."""
         kind = self._waiting[0][0]
         asked = collections.Counter(request.shard for own, request in self._waiting if own == kind)
@@ -138,15 +145,15 @@ class Engine:
         )
         if self._batch is not None and (kind, shape) == (self._batch.kind, self._batch.shape):
             return self._batch
-        return _Batch(kind, shape, endings, self._policy.config, self._mesh)
+        return Batch(kind, shape, endings, self._policy, self.config)
 
-    def _admit(self, batch: "_Batch") -> None:
+    def _admit(self, batch: Batch) -> None:
         """Gives free places to those that wait for them, as far as there are pages, and encodes their prefixes."""
-        admitted: list[_Request] = []
-        refused: list[tuple[_Kind, _Request]] = []
+        admitted: list[Request] = []
+        refused: list[tuple[Kind, Request]] = []
         while self._waiting:
             kind, request = self._waiting.popleft()
-            if kind != batch.kind or not batch.free[request.shard]:
+            if kind != batch.kind or not batch.has_place(request.shard):
                 refused.append((kind, request))
                 continue
             edge = self._find(request.shard, request.prefix.tokens)
@@ -170,34 +177,7 @@ class Engine:
             edge = tree.insert(tokens, anew=True)
         return edge
 
-    def _decode(self, batch: "_Batch"):
-        places = self._shards * batch.shape.nodes
-        table, fill = tables([(at, request.edge.path()) for at, request in batch.seated()], places, self.config)
-        last_page = np.zeros(places, np.int32)
-        keys = np.zeros((places, 2), np.uint32)
-        for at, request in batch.seated():
-            last_page[at] = request.edge.pages[-1]
-            keys[at] = draw_key(self.seed, request.prefix.key)
-        nodes = decode.Nodes(*put(self._mesh, (table, fill, last_page, keys, batch.fresh.copy())))
-        batch.fresh[:] = False
-        program = _chunk(self._policy.config, batch.shape, self.config.sampling, self._mesh)
-        start = time.perf_counter()
-        with jax.set_mesh(self._mesh):
-            batch.lanes, batch.finished, counts = program(
-                self._policy.parameters,
-                self._policy.cache,
-                nodes,
-                batch.lanes,
-                batch.finished,
-                batch.endings.table,
-                np.int32(len(self._tokenizer)),
-            )
-        small = batch.finished._replace(hidden=None)
-        on_host = jax.device_get((batch.lanes.tokens, small, counts))
-        self.stats.seconds += time.perf_counter() - start
-        return on_host
-
-    def _collect(self, batch: "_Batch", tokens: np.ndarray, finished: decode.Finished, counts: np.ndarray) -> None:
+    def _collect(self, batch: Batch, tokens: np.ndarray, finished: decode.Finished, counts: np.ndarray) -> None:
         """Makes steps of the samples that are finished now, keeps them in the pool, and frees places."""
         shape, stats = batch.shape, self.stats
         stats.chunks += 1
@@ -219,32 +199,17 @@ class Engine:
                 if edge is not None and "policy" not in edge.ready:
                     edge.ready.add("policy")
                     edge.hidden = True
+                    self._trees[shard].pin(edge)  # nothing may take its pages before they are written
                     kept[shard].append((place, i, edge))
-        self._commit(batch, kept)
+        batch.commit(self._policy, kept)
+        for shard, own in enumerate(kept):
+            for _, _, edge in own:
+                self._trees[shard].unpin(edge)
         for at, request in list(batch.seated()):
             if None not in request.steps:
                 batch.leave(at)
                 self._trees[request.shard].unpin(request.edge)
                 request.future.set_result(request.steps)
-
-    def _commit(self, batch: "_Batch", kept: Sequence[Sequence[tuple[int, int, Edge]]]) -> None:
-        """Copies finished samples from the ring to the pages of their edges, so many at once."""
-        shape = batch.shape
-        width = -(-shape.room // self.config.page)
-        size = shape.nodes * shape.lanes
-        for start in range(0, max(map(len, kept)), size):
-            node, sample, last_page = np.zeros((3, self._shards * size), np.int32)
-            destination = np.zeros((self._shards * size, width), np.int32)
-            for shard, own in enumerate(kept):
-                for j, (place, i, edge) in enumerate(own[start : start + size]):
-                    at = shard * size + j
-                    node[at], sample[at], last_page[at] = place, i, edge.pages[-1]
-                    destination[at, : len(edge.pages)] = edge.pages
-            arrays = put(self._mesh, decode.Kept(node, sample, destination, last_page))
-            with jax.set_mesh(self._mesh):
-                self._policy.cache = _commit(self._policy.config, shape, self._mesh)(
-                    self._policy.cache, batch.lanes, batch.finished, arrays
-                )
 
     # Scoring
 
@@ -326,75 +291,3 @@ class Engine:
         if len(self._shard_of) > _REMEMBERED:
             self._shard_of.popitem(last=False)
         return shard
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Kind:
-    """What the samples of one batch have in common."""
-
-    samples: int
-    room: int
-    stops: tuple[str, ...]
-
-
-class _Batch:
-    """Places for nodes, and the lanes of each, from chunk to chunk."""
-
-    def __init__(self, kind: _Kind, shape: decode.Shape, endings: Endings, config: DecoderConfig, mesh: Mesh):
-        self.kind, self.shape, self.endings = kind, shape, endings
-        count = shards(mesh)
-        with jax.set_mesh(mesh):
-            self.lanes, self.finished = _idle(config, shape, mesh)()
-        self.fresh = np.zeros(count * shape.nodes, bool)
-        self.free = [list(range(shape.nodes))[::-1] for _ in range(count)]
-        self._seated: dict[int, _Request] = {}
-
-    @property
-    def empty(self) -> bool:
-        return not self._seated
-
-    def seated(self):
-        """(place among those of all shards, request), by place."""
-        return sorted(self._seated.items(), key=lambda item: item[0])
-
-    def seat(self, request: _Request) -> None:
-        at = request.shard * self.shape.nodes + self.free[request.shard].pop()
-        self._seated[at] = request
-        self.fresh[at] = True
-
-    def leave(self, at: int) -> None:
-        del self._seated[at]
-        shard, place = divmod(at, self.shape.nodes)
-        self.free[shard].append(place)
-
-
-def draw_key(seed: int, key: Sequence[int]) -> np.ndarray:
-    """The key, uint32 [2], of the draws under one prefix: independent of batch, order and host."""
-    digest = hashlib.sha256(repr((seed, tuple(int(part) for part in key))).encode()).digest()
-    return np.frombuffer(digest[:8], np.uint32)
-
-
-def _lane_specs(config: DecoderConfig) -> decode.Lanes:
-    """How lanes lie on the data shards: stacked rings have a layer axis before that of the rows."""
-    fields = dict.fromkeys(decode.Lanes._fields, SHARD)
-    return decode.Lanes(**fields | {"ring": PartitionSpec(None, *SHARD) if config.stacked else SHARD})
-
-
-@functools.cache
-def _idle(config: DecoderConfig, shape: decode.Shape, mesh: Mesh):
-    begin = functools.partial(decode.idle, config, shape)
-    return on_shards(begin, mesh, (), (_lane_specs(config), SHARD))
-
-
-@functools.cache
-def _chunk(config: DecoderConfig, shape: decode.Shape, sampling: Sampling, mesh: Mesh):
-    program = functools.partial(decode.chunk, config, shape, sampling)
-    lanes, none = _lane_specs(config), PartitionSpec()
-    inputs = (none, SHARD, SHARD, lanes, SHARD, none, none)
-    return on_shards(program, mesh, inputs, (lanes, SHARD, SHARD), donate=(3, 4))
-
-
-@functools.cache
-def _commit(config: DecoderConfig, shape: decode.Shape, mesh: Mesh):
-    program = functools.partial(decode.commit, config, shape)
-    return on_shards(program, mesh, (SHARD, _lane_specs(config), SHARD, SHARD), SHARD, donate=(0,))

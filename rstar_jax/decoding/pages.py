@@ -6,6 +6,7 @@ an edge's last page stays empty. Edges that begin alike are cut at a page's end,
 """
 
 import collections
+import itertools
 from collections.abc import Iterator, Sequence
 
 Tokens = tuple[int, ...]
@@ -37,12 +38,18 @@ class Edge:
             edge = edge.parent
         return path[::-1]
 
+    def text(self) -> Tokens:
+        """All tokens down to the end of this edge."""
+        return tuple(itertools.chain.from_iterable(edge.tokens for edge in self.path()))
+
 
 class PageTree:
     """The pages of one data shard: page 0 takes what nobody wants to keep, the others are free or an edge's.
 
     Edges that nobody decodes from (`pin`) and that have no children are given up when pages are needed, those that were
     used longest ago first.
+
+    evicted_tokens: of edges that were given up for others. returned_tokens: of those, how many were asked for again.
     """
 
     def __init__(self, pages: int, page: int, longest: int):
@@ -50,7 +57,8 @@ class PageTree:
         if longest % page:
             raise ValueError(f"the longest edge ({longest} tokens) must be whole pages of {page}")
         self.page, self.longest, self.total = page, longest, pages - 1
-        self.evicted_tokens = 0
+        self.evicted_tokens = self.returned_tokens = 0
+        self._evicted: set[int] = set()  # hashes of the texts up to edges that were given up
         self._free = list(range(pages - 1, 0, -1))
         self._root = Edge(None, (), [])
         # Least recently used first. Whoever is used has all its path used, from the end up: children before parents.
@@ -64,7 +72,10 @@ class PageTree:
         """
         tokens = tuple(tokens)
         edge, at = (self._root, 0) if anew else self._match(tokens)
-        return self._grow(edge, tokens[at:])
+        last = self._grow(edge, tokens[at:])
+        if last is not None and at < len(tokens) and hash(tokens) in self._evicted:
+            self.returned_tokens += len(tokens) - at
+        return last
 
     def add(self, above: Edge, tokens: Sequence[int]) -> Edge | None:
         """The edge at which `tokens` end behind `above`; None if there are not enough pages.
@@ -170,6 +181,7 @@ class PageTree:
             if edge is None:
                 return None
             self.evicted_tokens += len(edge.tokens)
+            self._evicted.add(hash(edge.text()))
             self._remove(edge)
         return [self._free.pop() for _ in range(count)]
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from rstar_jax.models import attention
 from rstar_jax.models.attention import Part
 from rstar_jax.models.config import DecoderConfig
-from rstar_jax.partitioning import constrain
+from rstar_jax.partitioning import constrain, spec
 
 
 def empty(config: DecoderConfig, rows: int, slots: int) -> Any:
@@ -29,6 +29,11 @@ def empty(config: DecoderConfig, rows: int, slots: int) -> Any:
     if config.stacked:
         return zeros(config.layers, *shape), zeros(config.layers, *shape)
     return [(zeros(*shape[:2], config.head, slots), zeros(*shape)) for _ in range(config.layers)]
+
+
+def specs(config: DecoderConfig) -> Any:
+    """How a ring lies on a mesh."""
+    return spec("layers", "batch", "kv_heads") if config.stacked else spec("batch", "kv_heads")
 
 
 def attend(

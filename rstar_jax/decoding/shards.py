@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rstar_jax.partitioning import sharding
 from rstar_jax.partitioning.mesh import RULES
@@ -24,16 +24,35 @@ def put(mesh: Mesh, arrays: Any) -> Any:
 
 
 def on_shards(program: Callable, mesh: Mesh, inputs: Any, outputs: Any, donate: tuple[int, ...] = ()) -> Callable:
-    """`program`, jitted, on every data shard at once. inputs, outputs: partition specs over the batch axes alone.
+    """`program`, jitted, on every data shard at once. inputs, outputs: partition specs.
 
-    The tensor axis is XLA's to split, as everywhere else.
+    The tensor axis is XLA's to split, as everywhere else; outputs come back as their specs say, so that what goes from
+    chunk to chunk is laid out as it was at first, and nothing is compiled twice.
     """
-    mapped = jax.shard_map(
-        program, mesh=mesh, in_specs=inputs, out_specs=outputs, axis_names=set(RULES["batch"]), check_vma=False
+    axes = set(RULES["batch"])
+
+    def mapped(spec: PartitionSpec) -> PartitionSpec:
+        return PartitionSpec(*(entry if entry is not None and axes & {*_names(entry)} else None for entry in spec))
+
+    def each(function: Callable, specs: Any) -> Any:
+        return jax.tree.map(function, specs, is_leaf=lambda spec: isinstance(spec, PartitionSpec))
+
+    shard = jax.shard_map(
+        program,
+        mesh=mesh,
+        in_specs=each(mapped, inputs),
+        out_specs=each(mapped, outputs),
+        axis_names=axes,
+        check_vma=False,
     )
-    jitted = jax.jit(mapped, donate_argnums=donate)
+    whole = each(lambda spec: NamedSharding(mesh, spec), outputs)
+    jitted = jax.jit(shard, donate_argnums=donate, out_shardings=whole)
     _jitted.append(jitted)
     return jitted
+
+
+def _names(entry: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (entry,) if isinstance(entry, str) else entry
 
 
 def compiled_programs() -> int:

@@ -14,6 +14,7 @@ import jax
 from etils import epath
 
 from rstar_jax import evaluation
+from rstar_jax.decoding import Engine, compiled_programs
 from rstar_jax.evolution import data, progress
 from rstar_jax.evolution.config import EvolutionConfig, RoundConfig
 from rstar_jax.evolution.run_folder import RunFolder
@@ -198,6 +199,7 @@ class Evolution:
         problems = self._problems(f"round_{number}")
         ppm = self._ppm(number - 1) if settings.search.needs_scorer else None
         engine = self.world.engine(self._policy(number - 1), ppm, seed=self.config.seed + number)
+        stats, start = SearchStats(), time.perf_counter()
         trees_folder = self.folder.round(number) / "trees"
         total = self.config.shards
         with progress.bar(f"round {number}: search", len(problems), "trees") as advance_to:
@@ -206,7 +208,7 @@ class Evolution:
                 done -= len(problems[shard::total])
             for shard in missing_shards(trees_folder, total):
 
-                def on_progress(stats: SearchStats, before: int = done) -> None:
+                def on_progress(stats: SearchStats, before: int = done - stats.finished_trees) -> None:
                     advance_to(before + stats.finished_trees, f"{stats.expansions} expansions")
 
                 trees = search(
@@ -219,9 +221,25 @@ class Evolution:
                     seed=self.config.seed,
                     in_flight=self.config.in_flight,
                     on_progress=on_progress,
+                    stats=stats,
                 )
                 write_shard(trees_folder, shard, total, trees)
                 done += len(trees)
+        self._note_speed(number, engine, stats, time.perf_counter() - start)
+
+    def _note_speed(self, number: int, engine: Engine, stats: SearchStats, seconds: float) -> None:
+        """How busy everything was; the names begin with "speed_", because a resumed run has other numbers here."""
+        values = {
+            "expansions_per_second": stats.expansions / seconds,
+            "accelerator_busy": engine.stats.seconds / seconds,
+            "verifier_busy": stats.program_seconds / seconds / self.config.verifier_workers,
+            "lane_utilisation": engine.stats.lane_utilisation,
+            "computed_per_unique_token": engine.computed_per_unique_token,
+            "pool_occupancy": engine.occupancy,
+            "compiled_programs": compiled_programs(),
+        }
+        for name, value in values.items():
+            self.folder.metrics.add(round=number, name=f"speed_{name}", value=value, split="train")
 
     def _select(self, number: int, settings: RoundConfig) -> None:
         """Writes the policy's trajectories and the PPM's pairs; notes what was solved, and how honestly."""

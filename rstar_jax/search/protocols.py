@@ -44,6 +44,14 @@ class StepSampler(Protocol):
         """Samples `n` candidate steps under each prefix."""
         ...
 
+    def submit(self, prefix: Prefix, n: int, *, stops: Sequence[str]) -> Future[list[Step]]:
+        """Asks for `n` candidate steps under one prefix, without waiting for them."""
+        ...
+
+    def advance(self) -> None:
+        """Goes on for a while with all that was submitted; each call brings some future nearer to its result."""
+        ...
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of text that is appended to a path: the prompt, the output of code."""
         ...

@@ -1,9 +1,10 @@
-"""Searches many trees at the same time: one batch asks for all of them, and code runs while other trees are decoded.
+"""Searches many trees at the same time: while some are decoded, the code of others runs, and others are scored.
 
-Trees stand in two fixed groups, by the parity of their index, which take turns in a fixed order. While the code of one
-group runs in the verifier, the other group is scored and decoded. A group takes in the next of its trees when one of
-them is finished, so that batches stay full while stragglers go on. Who is in a batch never depends on which program
-happened to end first, and no draw depends on who is in a batch: the trees are the same on every machine and every day.
+Turns follow each other. In a turn the code that was sent off before the last turn is waited for, what asks to be judged
+is scored and graded in one batch each, what asks for samples is given to the sampler, the sampler goes on a little for
+all that it has, and what it has finished sends its code off. So code has a whole turn of decoding to run in. Who is in
+a batch follows from the order of turns alone, never from which program happened to end first, and no draw depends on
+who is in a batch: the trees are the same on every machine and every day.
 """
 
 import collections
@@ -29,7 +30,7 @@ class SearchStats:
     expansions: nodes expanded. candidates: steps sampled, duplicates included. sampled_tokens: theirs.
     executed_programs: candidates that went to the verifier. graded_answers: (gold, answer) pairs that went to the
     grader; a pair goes once. too_long: candidates that ended as failed at `max_prefix_tokens`.
-    *_seconds: wall time in which the search waited for that part.
+    *_seconds: wall time in which the search waited for that part; program_seconds: CPU time of all that was executed.
     """
 
     trees: int = 0
@@ -42,6 +43,7 @@ class SearchStats:
     too_long: int = 0
     sampler_seconds: float = 0.0
     verifier_seconds: float = 0.0
+    program_seconds: float = 0.0
     scorer_seconds: float = 0.0
     grader_seconds: float = 0.0
 
@@ -64,7 +66,7 @@ def search(
 
     grader: None in a test-time search, which never sees the ground truth: its trees carry problems without answers.
     scorer: the PPM; None in a terminal-guided search. in_flight: trees that are searched at the same time.
-    on_progress: called after each turn of a group. stats: counted up in place.
+    on_progress: called after each turn. stats: counted up in place.
 
     Raises: ValueError if the value mode needs a scorer or a grader that is not given.
     """
@@ -78,16 +80,11 @@ def search(
     world = _World(
         sampler=sampler, verifier=verifier, grader=grader, scorer=scorer, stops=stops, stats=stats, config=config
     )
-    width = max(in_flight // 2, 1)
-    groups = [_Group(trees[parity::2], width, world) for parity in (0, 1)]
-    while any(group.live for group in groups):
-        for group in groups:
-            if group.live:
-                group.collect()
-                group.judge()
-                group.sample()
-                if on_progress is not None:
-                    on_progress(stats)
+    turns = _Turns(trees, in_flight, world)
+    while turns.live:
+        turns.take()
+        if on_progress is not None:
+            on_progress(stats)
     return trees
 
 
@@ -120,66 +117,91 @@ class _Growing:
         self.tree = tree
         self.search = search_tree(tree, world.config, world.sampler.encode)
         self.ask: expansion.Ask | None = next(self.search, None)
-        self.futures: list[Future] = []
+        self.futures: list[Future] = []  # answers to `ask`, if sampler or verifier have it
+        self.sent = 0  # the turn in which they were asked
 
     def send(self, answer: Any) -> None:
+        self.futures = []
         try:
             self.ask = self.search.send(answer)
         except StopIteration:
             self.ask = None
 
 
-class _Group:
-    """The trees that are decoded in one batch, at most `width` of them, and those that wait for a place."""
+class _Turns:
+    """The trees that are searched now, at most `width` of them, and those that wait for a place."""
 
     def __init__(self, trees: Sequence[Tree], width: int, world: _World):
-        self.world = world
-        self.width = width
+        self.world, self.width = world, max(width, 1)
+        self.turn = 0
         self.waiting = collections.deque(trees)
         self.live: list[_Growing] = []
-        self._drop_finished()
+        self._replace_finished()
+
+    def take(self) -> None:
+        """One turn."""
+        self.turn += 1
+        self._collect_code()
+        self._judge()
+        self._replace_finished()
+        self._ask_for_samples()
+        self._advance()
+        self._replace_finished()
 
     def _asking(self, kind: type) -> list[_Growing]:
         return [growing for growing in self.live if isinstance(growing.ask, kind)]
 
-    def collect(self) -> None:
-        """Waits for the code that this group's last turn sent off."""
-        start = time.perf_counter()
+    def _collect_code(self) -> None:
+        """Waits for the code that had a turn to run in; for all code, if there is nothing to decode meanwhile."""
+        stats, start = self.world.stats, time.perf_counter()
+        idle = not self._asking(expansion.Sample)
         for growing in self._asking(expansion.Run):
-            growing.send([future.result() for future in growing.futures])
-        self.world.stats.verifier_seconds += time.perf_counter() - start
+            if idle or growing.sent < self.turn - 1:
+                outcomes = [future.result() for future in growing.futures]
+                stats.program_seconds += sum(outcome.cpu_seconds for own in outcomes for outcome in own)
+                growing.send(outcomes)
+        stats.verifier_seconds += time.perf_counter() - start
 
-    def judge(self) -> None:
-        """Scores and grades in one batch each."""
+    def _judge(self) -> None:
         asking = self._asking(expansion.Judge)
-        if asking:
-            scores = iter(self._score(asking))
-            self._grade(asking)
-            for growing in asking:
-                values = [next(scores) for _ in growing.ask.prefixes]
-                growing.send((values, [self.world.grades[pair] for pair in growing.ask.answers]))
-        self._drop_finished()
+        if not asking:
+            return
+        scores = iter(self._score(asking))
+        self._grade(asking)
+        for growing in asking:
+            values = [next(scores) for _ in growing.ask.prefixes]
+            growing.send((values, [self.world.grades[pair] for pair in growing.ask.answers]))
 
-    def sample(self) -> None:
-        """Decodes candidates in one batch and sends their code off."""
+    def _ask_for_samples(self) -> None:
+        world = self.world
+        for growing in self._asking(expansion.Sample):
+            if not growing.futures:
+                growing.futures = [
+                    world.sampler.submit(prefix, world.config.candidates, stops=world.stops)
+                    for prefix in growing.ask.prefixes
+                ]
+
+    def _advance(self) -> None:
+        """Decodes for a while; what is finished becomes nodes, and sends its code off."""
+        stats = self.world.stats
         asking = self._asking(expansion.Sample)
         if not asking:
             return
-        stats, config = self.world.stats, self.world.config
-        prefixes = [prefix for growing in asking for prefix in growing.ask.prefixes]
         start = time.perf_counter()
-        sampled = self.world.sampler.expand(prefixes, config.candidates, stops=self.world.stops)
+        self.world.sampler.advance()
         stats.sampler_seconds += time.perf_counter() - start
-        stats.expansions += len(prefixes)
-        stats.candidates += sum(len(candidates) for candidates in sampled)
-        stats.sampled_tokens += sum(len(step.tokens) for candidates in sampled for step in candidates)
-        rows = iter(sampled)
         for growing in asking:
-            growing.send([next(rows) for _ in growing.ask.prefixes])
+            if not all(future.done() for future in growing.futures):
+                continue
+            sampled = [future.result() for future in growing.futures]
+            stats.expansions += len(sampled)
+            stats.candidates += sum(len(candidates) for candidates in sampled)
+            stats.sampled_tokens += sum(len(step.tokens) for candidates in sampled for step in candidates)
+            growing.send(sampled)
             if isinstance(growing.ask, expansion.Run):
                 growing.futures = [self.world.verifier.submit(request) for request in growing.ask.requests]
+                growing.sent = self.turn
                 stats.executed_programs += sum(len(request.candidates) for request in growing.ask.requests)
-        self._drop_finished()
 
     def _score(self, asking: Sequence[_Growing]) -> list:
         prefixes = [prefix for growing in asking for prefix in growing.ask.prefixes]
@@ -201,11 +223,13 @@ class _Group:
         self.world.stats.grader_seconds += time.perf_counter() - start
         self.world.stats.graded_answers += len(new)
 
-    def _drop_finished(self) -> None:
+    def _replace_finished(self) -> None:
+        """Lets the next trees in where others are finished."""
         finished = [growing for growing in self.live if growing.ask is None]
         self.live = [growing for growing in self.live if growing.ask is not None]
         while self.waiting and len(self.live) < self.width:
-            self.live.append(_Growing(self.waiting.popleft(), self.world))
+            growing = _Growing(self.waiting.popleft(), self.world)
+            (finished if growing.ask is None else self.live).append(growing)
         self.world.stats.finished_trees += len(finished)
         for growing in finished:
             self.world.stats.too_long += growing.tree.error.count(expansion.TOO_LONG)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rstar_jax.decoding import DecodingConfig, Engine, engine
+from rstar_jax.decoding import DecodingConfig, Engine, batch
 from rstar_jax.decoding.sampling import Sampling, draw
 from rstar_jax.decoding.shards import compiled_programs
 from rstar_jax.models import Decoder, DecoderConfig, PreferenceModel, attention, parameters
@@ -74,10 +74,10 @@ def _full_value(ppm, tokens, length):
     return jnp.tanh(model.scores(hidden[0, length - 1]))
 
 
-def naive_sample(policy, prefix, sample, seed, room, temperature):
+def naive_sample(policy, prefix, sample, seed, room, temperature=1.0):
     """One candidate by recomputing the whole sequence for every token."""
     stops = {TOKENIZER.ids[stop] for stop in (*STOPS, markers.END_OF_TEXT)}
-    key = jax.random.fold_in(jax.random.wrap_key_data(engine.draw_key(seed, prefix.key)), sample)
+    key = jax.random.fold_in(jax.random.wrap_key_data(batch.draw_key(seed, prefix.key)), sample)
     ids, logprob = list(prefix.tokens), 0.0
     for position in range(room):
         padded = np.zeros((1, 64), np.int32)
@@ -124,13 +124,131 @@ def test_keys_and_seed_matter(policy, mesh):
     assert [s.tokens for s in first] != [s.tokens for s in reseeded.expand([prefix], 4, stops=STOPS)[0]]
 
 
+def grow(engine, levels=2, n=8, score=False):
+    """Trees from five prompts: [(prefix, its steps, their values)], tokens that had to be computed, and scored.
+
+    Each level goes on behind the first step that a marker ended, with an output behind it at every other node.
+    """
+    grown, unique, scored = [], 0, 0
+    nodes = prefixes()
+    unique += sum(len(prefix.tokens) for prefix in nodes)
+    for level in range(levels):
+        rows = engine.expand(nodes, n, stops=STOPS)
+        unique += sum(len(step.tokens) + (step.stop == "") for row in rows for step in row)
+        ended = [[step for step in row if step.stop in STOPS] for row in rows]
+        values = [[] for _ in rows]
+        if score:
+            values = engine.score(nodes, [[step.tokens for step in row] for row in rows])
+            scored += sum(len(tokens) for row in rows for tokens in {step.tokens for step in row})
+        grown += list(zip(nodes, rows, values, strict=True))
+        following = []
+        for i, (prefix, row) in enumerate(zip(nodes, ended, strict=True)):
+            if row:
+                output = (20, 21, 22) if i % 2 else ()
+                tokens = prefix.tokens + row[0].tokens + output
+                following.append(Prefix(key=(*prefix.key, level), text="", tokens=tokens))
+                unique += len(output) if level + 1 < levels else 0
+        nodes = following
+    return grown, unique, scored
+
+
+def outline(grown):
+    return [(prefix, [(step.tokens, step.stop) for step in row]) for prefix, row, _ in grown]
+
+
+@pytest.fixture(scope="module")
+def ppm(policy, mesh):
+    ppm = parameters.preference_from_policy(MODEL, policy, mesh)
+    return ppm | {"value": jax.random.normal(jax.random.key(5), ppm["value"].shape)}
+
+
+LONG = dataclasses.replace(CONFIG, max_prefix_tokens=64, prefix_buckets=(64,), pages=400)
+
+
+@pytest.fixture(scope="module")
+def reference(policy, ppm, mesh):
+    return grow(Engine(MODEL, TOKENIZER, mesh, LONG, policy=policy, ppm=ppm, seed=3), levels=3, score=True)
+
+
+def test_every_level_equals_naive_recompute_and_every_token_is_computed_once(policy, ppm, mesh):
+    engine = Engine(MODEL, TOKENIZER, mesh, LONG, policy=policy, ppm=ppm, seed=3)
+    grown, unique, scored = grow(engine, levels=3, score=True)
+    assert sum(len(prefix.key) > 3 for prefix, _, _ in grown) > 1  # the third level is there
+    for prefix, row, values in grown:
+        for sample, (step, value) in enumerate(zip(row, values, strict=True)):
+            ids, logprob = naive_sample(policy, prefix, sample, 3, LONG.max_step_tokens)
+            assert step.tokens == tuple(ids[:-1] if step.stop == "" else ids)
+            assert abs(step.logprob - logprob) < 1e-4
+            padded = np.zeros((1, 64), np.int32)
+            whole = prefix.tokens + step.tokens
+            padded[0, : len(whole)] = whole
+            assert abs(float(_full_value(ppm, padded, len(whole))) - value) < 1e-5
+    assert engine.stats.decoded_tokens + engine.stats.encoded_tokens == unique
+    assert engine.stats.scored_tokens <= scored + sum(len(p.tokens) for p in prefixes()) + 3 * len(grown)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"chunk_steps": 3, "samples_per_lane": 1},
+        {"chunk_steps": 12, "samples_per_lane": 3},
+        {"page": 8, "score_rows": 3},
+        {"stacked": True},
+        {"pages": 44, "node_buckets": (1, 4)},
+    ],
+)
+def test_chunks_lanes_pages_and_evictions_change_nothing(policy, ppm, mesh, reference, changes):
+    config = dataclasses.replace(LONG, **changes)
+    engine = Engine(MODEL, TOKENIZER, mesh, config, policy=policy, ppm=ppm, seed=3)
+    grown, *_ = grow(engine, levels=3, score=True)
+    assert outline(grown) == outline(reference[0])
+    for (_, _, values), (_, _, expected) in zip(grown, reference[0], strict=True):
+        np.testing.assert_allclose(values, expected, atol=1e-4)
+    assert (engine.evicted_tokens > 0) == (config.pages == 44)
+
+
 @pytest.mark.parametrize("shape", [(2, 1), (1, 2), (2, 2)])
-def test_same_tokens_on_every_mesh(policy, mesh, shape):
+def test_same_trees_on_every_mesh(policy, ppm, reference, shape):
     wide = make_mesh(MeshConfig(data=shape[0], tensor=shape[1]))
-    one = Engine(MODEL, TOKENIZER, mesh, CONFIG, policy=policy, seed=3).expand(prefixes(4), 3, stops=STOPS)
-    sharded = jax.device_put(policy, parameters.shardings(Decoder, MODEL, wide))
-    many = Engine(MODEL, TOKENIZER, wide, CONFIG, policy=sharded, seed=3).expand(prefixes(4), 3, stops=STOPS)
-    assert [[s.tokens for s in row] for row in one] == [[s.tokens for s in row] for row in many]
+    policy = jax.device_put(policy, parameters.shardings(Decoder, MODEL, wide))
+    ppm = jax.device_put(ppm, parameters.shardings(PreferenceModel, MODEL, wide))
+    grown, *_ = grow(Engine(MODEL, TOKENIZER, wide, LONG, policy=policy, ppm=ppm, seed=3), levels=3, score=True)
+    assert outline(grown) == outline(reference[0])
+    for (_, _, values), (_, _, expected) in zip(grown, reference[0], strict=True):
+        np.testing.assert_allclose(values, expected, atol=1e-4)
+
+
+def test_what_no_edge_owns_is_never_read(policy, mesh, reference):
+    """Pages that are free, and slots behind an edge's end, may hold anything (values finite: 0 * NaN is NaN)."""
+    engine = Engine(MODEL, TOKENIZER, mesh, LONG, policy=policy, seed=3)
+    (tree,) = engine._trees
+
+    def poison():
+        pages = np.array(engine._policy.cache.pages)
+        used = np.zeros((len(pages), LONG.page), bool)
+        for edge in tree.edges():
+            for i, page in enumerate(edge.pages):
+                used[page, : len(edge.tokens) - i * LONG.page] = True
+        free = ~used[:, None, None, :, None]
+        pages[:, :, 0] = np.where(free, np.nan, pages[:, :, 0])
+        pages[:, :, 1] = np.where(free, 1e30, pages[:, :, 1])
+        engine._policy.cache = engine._policy.cache._replace(
+            pages=jax.device_put(pages, engine._policy.cache.pages.sharding)
+        )
+
+    expand = engine.expand
+
+    def poisoned(*arguments, **options):
+        poison()
+        return expand(*arguments, **options)
+
+    engine.expand = poisoned
+    assert outline(grow(engine, levels=3)[0]) == outline(reference[0])
+
+
+def test_a_pool_that_cannot_hold_a_prefix_is_refused():
+    with pytest.raises(ValueError, match=r"DecodingConfig.pages \(10\) must be"):
+        dataclasses.replace(CONFIG, pages=10)
 
 
 def test_no_compilation_after_warm_up(policy, mesh):
@@ -147,8 +265,8 @@ def test_first_token_follows_the_softmax(policy, mesh):
     sampler = Engine(MODEL, TOKENIZER, mesh, dataclasses.replace(CONFIG, max_step_tokens=1), policy=policy, seed=0)
     prefix = prefixes(1)[0]
     counts = np.zeros(len(TOKENIZER))
-    for batch in range(25):
-        keyed = [dataclasses.replace(prefix, key=(batch, i)) for i in range(8)]
+    for repeat in range(25):
+        keyed = [dataclasses.replace(prefix, key=(repeat, i)) for i in range(8)]
         for row in sampler.expand(keyed, 32, stops=STOPS):
             for step in row:
                 counts[step.tokens[0] if step.tokens else TOKENIZER.ids[markers.END_OF_TEXT]] += 1
@@ -158,23 +276,6 @@ def test_first_token_follows_the_softmax(policy, mesh):
     likely = expected > 20
     chi_square = np.sum((counts[likely] - expected[likely]) ** 2 / expected[likely])
     assert chi_square < likely.sum() + 5 * np.sqrt(2 * likely.sum())
-
-
-def test_scores_equal_a_full_forward(policy, mesh):
-    ppm = parameters.preference_from_policy(MODEL, policy, mesh)
-    ppm["value"] = jax.random.normal(jax.random.key(5), ppm["value"].shape)
-    scorer = Engine(MODEL, TOKENIZER, mesh, CONFIG, ppm=ppm)
-    rng = np.random.default_rng(2)
-    candidates = [
-        [tuple(int(t) for t in rng.integers(11, 300, rng.integers(1, 14))) for _ in range(1 + i)] for i in range(5)
-    ]
-    scores = scorer.score(prefixes(), candidates)
-    for prefix, own, values in zip(prefixes(), candidates, scores, strict=True):
-        for candidate, value in zip(own, values, strict=True):
-            tokens = np.zeros((1, 64), np.int32)
-            length = len(prefix.tokens) + len(candidate)
-            tokens[0, :length] = prefix.tokens + candidate
-            assert abs(float(_full_value(ppm, tokens, length)) - value) < 1e-5
 
 
 def test_a_prefix_that_does_not_fit_is_refused(policy, mesh):

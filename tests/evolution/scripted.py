@@ -7,6 +7,7 @@ from rstar_jax.evolution.world import World
 from rstar_jax.problems import Problem, procedural
 from rstar_jax.search import Step
 from rstar_jax.trajectory import markers, steps
+from tests.search.scripted import AtOnce
 
 MISTAKES = 0.25
 
@@ -19,10 +20,12 @@ def _nodes(question):
     return [markers.CODE + texts[0], *texts[1:]]
 
 
-class ScriptedEngine:
+class ScriptedEngine(AtOnce):
     def __init__(self, engine, tokenizer, greedy, seed):
-        self.tokenizer, self.greedy, self.seed = tokenizer, greedy, seed
-        self.score = engine.score
+        self.engine, self.tokenizer, self.greedy, self.seed = engine, tokenizer, greedy, seed
+
+    def __getattr__(self, name):  # all that is not about samples is the real engine's
+        return getattr(self.engine, name)
 
     def encode(self, text):
         return self.tokenizer.encode(text)

@@ -68,7 +68,7 @@ def config():
 def settled(run_dir):
     """The metrics of a run without what a clock had a say in."""
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if row["name"] != "phase_seconds"]
+    return [row for row in rows if row["name"] != "phase_seconds" and not row["name"].startswith("speed_")]
 
 
 def left_behind(run_dir):

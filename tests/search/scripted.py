@@ -48,7 +48,19 @@ def draw(*key) -> random.Random:
     return random.Random(hashlib.sha256(repr(key).encode()).digest())
 
 
-class Sampler:
+class AtOnce:
+    """A sampler that has everything as soon as it is asked."""
+
+    def submit(self, prefix, n, *, stops):
+        future = Future()
+        future.set_result(self.expand([prefix], n, stops=stops)[0])
+        return future
+
+    def advance(self):
+        pass
+
+
+class Sampler(AtOnce):
     """Draws by (key, sample) alone. Remembers the prefixes that it was asked to expand."""
 
     def __init__(self):
@@ -149,7 +161,7 @@ class Grader:
         return [gold == answer for gold, answer in pairs]
 
 
-class Script:
+class Script(AtOnce):
     """A policy that knows its steps by what the path says after the prompt."""
 
     def __init__(self, steps_by_path: dict[str, list[Step]]):

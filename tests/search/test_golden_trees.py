@@ -30,7 +30,7 @@ def files():
     return sorted(path for mode in MODES for path in FOLDER.glob(f"{mode}_*.json"))
 
 
-class Recorded:
+class Recorded(scripted.AtOnce):
     """The policy, the PPM, the verifier and the grader of one file."""
 
     def __init__(self, record):

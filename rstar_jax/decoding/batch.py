@@ -1,0 +1,154 @@
+"""The nodes that are decoded now: their places on the devices, and their lanes, from chunk to chunk."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from rstar_jax.decoding import cache, decode, ring
+from rstar_jax.decoding.config import DecodingConfig
+from rstar_jax.decoding.encoder import Encoder, tables
+from rstar_jax.decoding.endings import Endings
+from rstar_jax.decoding.pages import Edge
+from rstar_jax.decoding.sampling import Sampling
+from rstar_jax.decoding.shards import SHARD, on_shards, put, shards
+from rstar_jax.models import DecoderConfig
+from rstar_jax.search.protocols import Prefix, Step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What the samples of one batch have in common."""
+
+    samples: int
+    room: int
+    stops: tuple[str, ...]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Request:
+    """Samples that are asked for under one prefix; `edge` is the prefix's last, once it is decoded."""
+
+    prefix: Prefix
+    steps: list[Step | None]
+    future: Future
+    shard: int
+    edge: Edge | None = None
+
+
+class Batch:
+    """Places for `shape.nodes` nodes on every data shard."""
+
+    def __init__(self, kind: Kind, shape: decode.Shape, endings: Endings, policy: Encoder, decoding: DecodingConfig):
+        self.kind, self.shape, self.endings = kind, shape, endings
+        self._mesh, self._decoding, self._shards = policy.mesh, decoding, shards(policy.mesh)
+        with jax.set_mesh(self._mesh):
+            self._lanes, self._finished = _idle(policy.config, shape, self._mesh)()
+        self._fresh = np.zeros(self._shards * shape.nodes, bool)
+        self._free = [list(range(shape.nodes))[::-1] for _ in range(self._shards)]
+        self._seated: dict[int, Request] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether no node is being decoded."""
+        return not self._seated
+
+    def has_place(self, shard: int) -> bool:
+        """Whether another node of a data shard could be seated."""
+        return bool(self._free[shard])
+
+    def seated(self) -> list[tuple[int, Request]]:
+        """(place among those of all shards, request), by place."""
+        return sorted(self._seated.items(), key=lambda item: item[0])
+
+    def seat(self, request: Request) -> None:
+        """Gives a request, whose `edge` is known, a place on its shard."""
+        at = request.shard * self.shape.nodes + self._free[request.shard].pop()
+        self._seated[at] = request
+        self._fresh[at] = True
+
+    def leave(self, at: int) -> None:
+        """Frees a place."""
+        del self._seated[at]
+        shard, place = divmod(at, self.shape.nodes)
+        self._free[shard].append(place)
+
+    def decode(
+        self, policy: Encoder, sampling: Sampling, vocabulary: int, seed: int
+    ) -> tuple[np.ndarray, decode.Finished, np.ndarray]:
+        """One chunk. Returns the ring's tokens int32 [B, S], what is finished (without hidden states), and counts."""
+        seated = self.seated()
+        places = self._shards * self.shape.nodes
+        table, fill = tables([(at, request.edge.path()) for at, request in seated], places, self._decoding)
+        last_page = np.zeros(places, np.int32)
+        keys = np.zeros((places, 2), np.uint32)
+        for at, request in seated:
+            last_page[at] = request.edge.pages[-1]
+            keys[at] = draw_key(seed, request.prefix.key)
+        nodes = decode.Nodes(*put(self._mesh, (table, fill, last_page, keys, self._fresh.copy())))
+        self._fresh[:] = False
+        program = _chunk(policy.config, self.shape, sampling, self._mesh)
+        with jax.set_mesh(self._mesh):
+            self._lanes, self._finished, counts = program(
+                policy.parameters,
+                policy.cache,
+                nodes,
+                self._lanes,
+                self._finished,
+                self.endings.table,
+                np.int32(vocabulary),
+            )
+        return jax.device_get((self._lanes.tokens, self._finished._replace(hidden=None), counts))
+
+    def commit(self, policy: Encoder, kept: Sequence[Sequence[tuple[int, int, Edge]]]) -> None:
+        """Copies finished samples, (place, sample, edge) by shard, from the ring to the pages of their edges."""
+        width = -(-self.shape.room // self._decoding.page)
+        size = self.shape.nodes * self.shape.lanes
+        program = _commit(policy.config, self.shape, self._mesh)
+        for start in range(0, max(map(len, kept)), size):
+            node, sample, last_page = np.zeros((3, self._shards * size), np.int32)
+            destination = np.zeros((self._shards * size, width), np.int32)
+            for shard, own in enumerate(kept):
+                for at, (place, i, edge) in enumerate(own[start : start + size], start=shard * size):
+                    node[at], sample[at], last_page[at] = place, i, edge.pages[-1]
+                    destination[at, : len(edge.pages)] = edge.pages
+            arrays = put(self._mesh, decode.Kept(node, sample, destination, last_page))
+            with jax.set_mesh(self._mesh):
+                policy.cache = program(policy.cache, self._lanes, self._finished, arrays)
+
+
+def draw_key(seed: int, key: Sequence[int]) -> np.ndarray:
+    """The key, uint32 [2], of the draws under one prefix: independent of batch, order and host."""
+    digest = hashlib.sha256(repr((seed, tuple(int(part) for part in key))).encode()).digest()
+    return np.frombuffer(digest[:8], np.uint32)
+
+
+def _lane_specs(config: DecoderConfig) -> decode.Lanes:
+    """How lanes lie on a mesh."""
+    return decode.Lanes(**dict.fromkeys(decode.Lanes._fields, SHARD) | {"ring": ring.specs(config)})
+
+
+@functools.cache
+def _idle(config: DecoderConfig, shape: decode.Shape, mesh: Mesh):
+    begin = functools.partial(decode.idle, config, shape)
+    return on_shards(begin, mesh, (), (_lane_specs(config), SHARD))
+
+
+@functools.cache
+def _chunk(config: DecoderConfig, shape: decode.Shape, sampling: Sampling, mesh: Mesh):
+    program = functools.partial(decode.chunk, config, shape, sampling)
+    lanes, none = _lane_specs(config), PartitionSpec()
+    inputs = (none, cache.specs(), SHARD, lanes, SHARD, none, none)
+    return on_shards(program, mesh, inputs, (lanes, SHARD, SHARD), donate=(3, 4))
+
+
+@functools.cache
+def _commit(config: DecoderConfig, shape: decode.Shape, mesh: Mesh):
+    program = functools.partial(decode.commit, config, shape)
+    inputs = (cache.specs(), _lane_specs(config), SHARD, SHARD)
+    return on_shards(program, mesh, inputs, cache.specs(), donate=(0,))
