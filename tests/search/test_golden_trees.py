@@ -30,7 +30,7 @@ def files():
     return sorted(path for mode in MODES for path in FOLDER.glob(f"{mode}_*.json"))
 
 
-class Recorded(scripted.AtOnce):
+class Recorded:
     """The policy, the PPM, the verifier and the grader of one file."""
 
     def __init__(self, record):
@@ -68,24 +68,6 @@ class Recorded(scripted.AtOnce):
         closed = markers.END_OF_CODE in self.sampled(tag)
         return Outcome(verdict=Verdict.OK, output=node["observation"] if closed else "")
 
-    def encode(self, text):
-        return scripted.encode(text)
-
-    def expand(self, prefixes, n, *, stops):
-        rows = [self.record["policy"][prefix.text.removeprefix(self.prompt)] for prefix in prefixes]
-        return [
-            [
-                Step(
-                    text=candidate["text"] + (candidate["stop_reason"] or ""),
-                    tokens=scripted.encode(candidate["text"] + (candidate["stop_reason"] or "")),
-                    logprob=0.0,
-                    stop=candidate["stop_reason"] or "",
-                )
-                for candidate in row
-            ]
-            for row in rows
-        ]
-
     def score(self, prefixes, candidates):
         reward = self.record["reward"]
         return [
@@ -109,6 +91,31 @@ class Recorded(scripted.AtOnce):
         return [self.record["grades"][answer] for _, answer in pairs]
 
 
+class Policy(scripted.AtOnce):
+    """What the policy of the file wrote."""
+
+    def __init__(self, world):
+        self.world = world
+
+    def encode(self, text):
+        return scripted.encode(text)
+
+    def expand(self, prefixes, n, *, stops):
+        rows = [self.world.record["policy"][prefix.text.removeprefix(self.world.prompt)] for prefix in prefixes]
+        return [
+            [
+                Step(
+                    text=candidate["text"] + (candidate["stop_reason"] or ""),
+                    tokens=scripted.encode(candidate["text"] + (candidate["stop_reason"] or "")),
+                    logprob=0.0,
+                    stop=candidate["stop_reason"] or "",
+                )
+                for candidate in row
+            ]
+            for row in rows
+        ]
+
+
 @pytest.mark.skipif(not files(), reason="no golden trees: set RSTAR_GOLDEN_TREES to their folder")
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.stem)
 def test_tree_of_the_released_code(path):
@@ -130,7 +137,7 @@ def test_tree_of_the_released_code(path):
     )
     (tree,) = search(
         [Problem(id=path.stem, question=record["question"], answer=record["ground_truth"])],
-        sampler=world,
+        sampler=Policy(world),
         verifier=world,
         grader=world,
         scorer=world if mode != "terminal" else None,
