@@ -182,7 +182,7 @@ def test_every_level_equals_naive_recompute_and_every_token_is_computed_once(pol
             padded = np.zeros((1, 64), np.int32)
             whole = prefix.tokens + step.tokens
             padded[0, : len(whole)] = whole
-            assert abs(float(_full_value(ppm, padded, len(whole))) - value) < 1e-5
+            assert abs(float(_full_value(ppm, padded, len(whole))) - value) < 5e-5
     assert engine.stats.decoded_tokens + engine.stats.encoded_tokens == unique
     assert engine.stats.scored_tokens <= scored + sum(len(p.tokens) for p in prefixes()) + 3 * len(grown)
 
@@ -203,7 +203,7 @@ def test_chunks_lanes_pages_and_evictions_change_nothing(policy, ppm, mesh, refe
     grown, *_ = grow(engine, levels=3, score=True)
     assert outline(grown) == outline(reference[0])
     for (_, _, values), (_, _, expected) in zip(grown, reference[0], strict=True):
-        np.testing.assert_allclose(values, expected, atol=1e-5)
+        np.testing.assert_allclose(values, expected, atol=5e-5)
     assert (engine.evicted_tokens > 0) == (config.pages == 44)
 
 
@@ -215,7 +215,7 @@ def test_same_trees_on_every_mesh(policy, ppm, reference, shape):
     grown, *_ = grow(Engine(MODEL, TOKENIZER, wide, LONG, policy=policy, ppm=ppm, seed=3), levels=3, score=True)
     assert outline(grown) == outline(reference[0])
     for (_, _, values), (_, _, expected) in zip(grown, reference[0], strict=True):
-        np.testing.assert_allclose(values, expected, atol=1e-5)
+        np.testing.assert_allclose(values, expected, atol=5e-5)
 
 
 def test_what_no_edge_owns_is_never_read(policy, mesh, reference):
