@@ -32,9 +32,13 @@ class Kind:
 
 @dataclasses.dataclass(kw_only=True)
 class Request:
-    """Samples that are asked for under one prefix; `edge` is the prefix's last, once it is decoded."""
+    """Samples that are asked for under one prefix; `edge` is the prefix's last, once it is decoded.
+
+    key: of the draws, see `draw_key`.
+    """
 
     prefix: Prefix
+    key: np.ndarray
     steps: list[Step | None]
     future: Future
     shard: int
@@ -46,7 +50,8 @@ class Batch:
 
     def __init__(self, kind: Kind, shape: decode.Shape, endings: Endings, policy: Encoder, decoding: DecodingConfig):
         self.kind, self.shape, self.endings = kind, shape, endings
-        self._mesh, self._decoding, self._shards = policy.mesh, decoding, shards(policy.mesh)
+        self._policy, self._decoding = policy, decoding
+        self._mesh, self._shards = policy.mesh, shards(policy.mesh)
         with jax.set_mesh(self._mesh):
             self._lanes, self._finished = _idle(policy.config, shape, self._mesh)()
         self._fresh = np.zeros(self._shards * shape.nodes, bool)
@@ -78,9 +83,7 @@ class Batch:
         shard, place = divmod(at, self.shape.nodes)
         self._free[shard].append(place)
 
-    def decode(
-        self, policy: Encoder, sampling: Sampling, vocabulary: int, seed: int
-    ) -> tuple[np.ndarray, decode.Finished, np.ndarray]:
+    def decode(self, vocabulary: int) -> tuple[np.ndarray, decode.Finished, np.ndarray]:
         """One chunk. Returns the ring's tokens int32 [B, S], what is finished (without hidden states), and counts."""
         seated = self.seated()
         places = self._shards * self.shape.nodes
@@ -89,10 +92,11 @@ class Batch:
         keys = np.zeros((places, 2), np.uint32)
         for at, request in seated:
             last_page[at] = request.edge.pages[-1]
-            keys[at] = draw_key(seed, request.prefix.key)
+            keys[at] = request.key
         nodes = decode.Nodes(*put(self._mesh, (table, fill, last_page, keys, self._fresh.copy())))
         self._fresh[:] = False
-        program = _chunk(policy.config, self.shape, sampling, self._mesh)
+        policy = self._policy
+        program = _chunk(policy.config, self.shape, self._decoding.sampling, self._mesh)
         with jax.set_mesh(self._mesh):
             self._lanes, self._finished, counts = program(
                 policy.parameters,
@@ -105,10 +109,11 @@ class Batch:
             )
         return jax.device_get((self._lanes.tokens, self._finished._replace(hidden=None), counts))
 
-    def commit(self, policy: Encoder, kept: Sequence[Sequence[tuple[int, int, Edge]]]) -> None:
+    def commit(self, kept: Sequence[Sequence[tuple[int, int, Edge]]]) -> None:
         """Copies finished samples, (place, sample, edge) by shard, from the ring to the pages of their edges."""
         width = -(-self.shape.room // self._decoding.page)
         size = self.shape.nodes * self.shape.lanes
+        policy = self._policy
         program = _commit(policy.config, self.shape, self._mesh)
         for start in range(0, max(map(len, kept)), size):
             node, sample, last_page = np.zeros((3, self._shards * size), np.int32)

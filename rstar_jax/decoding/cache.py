@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
+from rstar_jax.decoding.shards import shards
 from rstar_jax.models.config import DecoderConfig
 from rstar_jax.partitioning import spec
 
@@ -36,11 +37,11 @@ def specs() -> Cache:
 
 def allocate(config: DecoderConfig, pages: int, page: int, mesh: Mesh) -> Cache:
     """A pool of `pages` pages of `page` tokens on every data shard of `mesh`."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    shape = (shards * pages, config.layers, 2, config.kv_heads, page, config.head)
+    total = shards(mesh) * pages
+    shape = (total, config.layers, 2, config.kv_heads, page, config.head)
 
     def zeros() -> Cache:
-        return Cache(jnp.zeros(shape, config.jax_dtype), jnp.zeros((shards * pages, config.embed), config.jax_dtype))
+        return Cache(jnp.zeros(shape, config.jax_dtype), jnp.zeros((total, config.embed), config.jax_dtype))
 
     where = Cache(*(NamedSharding(mesh, own) for own in specs()))
     return jax.jit(zeros, out_shardings=where)()

@@ -13,7 +13,8 @@ class DecodingConfig:
     max_prefix_tokens: of a prompt with its path; a longer one is the caller's to refuse.
     max_step_tokens: room for one step (search) and `max_block_tokens` for a whole code block (greedy, sampling).
     page: tokens of a page; an edge of the tree leaves half a page empty on average. pages: of the pool.
-    prefix_buckets: slots that prefixes are padded to, besides `max_prefix_tokens`.
+    prefix_buckets: slots that prefixes are padded to; the last should leave room for half-empty pages, because a prefix
+    with more is laid out, and encoded, anew. One of `max_prefix_tokens` is added if none holds it.
     node_buckets: how many nodes are decoded, and prefixes encoded behind, at once. samples_per_lane: samples that a
     lane draws for its node, one after another: more keep lanes busy when samples differ in length.
     chunk_steps: tokens that a lane draws before the host looks at it.
@@ -60,5 +61,6 @@ class DecodingConfig:
     @property
     def prefix_pages(self) -> tuple[int, ...]:
         """Pages that prefixes are padded to; the last bucket holds `max_prefix_tokens` in one piece."""
+        buckets = tuple(bucket // self.page for bucket in self.prefix_buckets)
         most = -(-self.max_prefix_tokens // self.page)
-        return (*(bucket // self.page for bucket in self.prefix_buckets if bucket // self.page < most), most)
+        return buckets if buckets[-1] >= most else (*buckets, most)

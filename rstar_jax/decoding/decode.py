@@ -128,9 +128,9 @@ def chunk(
 
     def refill_and_draw(lanes: Lanes, hidden: jax.Array) -> Lanes:
         """Lanes without a sample begin their node's next one; every lane draws a token from `hidden` [B, D]."""
-        idle = (lanes.sample < 0).reshape(m, g)
-        candidate = lanes.following[:, None] + jnp.cumsum(idle, axis=-1, dtype=jnp.int32) - 1
-        begins = idle & (candidate < n)
+        free = (lanes.sample < 0).reshape(m, g)
+        candidate = lanes.following[:, None] + jnp.cumsum(free, axis=-1, dtype=jnp.int32) - 1
+        begins = free & (candidate < n)
         following = lanes.following + jnp.sum(begins, axis=-1, dtype=jnp.int32)
         begins, candidate = begins.reshape(-1), candidate.reshape(-1)
         sample = jnp.where(begins, candidate, lanes.sample)
@@ -161,24 +161,6 @@ def chunk(
         tokens = jax.lax.dynamic_update_slice_in_dim(lanes.tokens, lanes.token[:, None], slot, axis=1)
         return lanes._replace(ring=ring, tokens=tokens, slot=(lanes.slot + 1) % shape.ring), hidden[:, 0]
 
-    def settle(lanes: Lanes, finished: Finished, hidden: jax.Array) -> tuple[Lanes, Finished]:
-        """Notes the samples whose last token has been computed; their lanes are idle then."""
-        over = (lanes.sample >= 0) & lanes.ended
-        which = over[:, None] & (lanes.sample[:, None] == jnp.arange(n))  # [B, N]
-        which = which.reshape(m, g, n)
-        first = (lanes.slot - lanes.count) % shape.ring
-        row = jnp.arange(m * g, dtype=jnp.int32)
-
-        def note(old: jax.Array, new: jax.Array) -> jax.Array:
-            """old [M, N, ...], new [B, ...]: one lane at most is over for a sample."""
-            new = new.reshape(m, g, *new.shape[1:])
-            shaped = which.reshape(*which.shape, *(1,) * (new.ndim - 2))
-            picked = jnp.sum(jnp.where(shaped, new[:, :, None], 0), axis=1, dtype=old.dtype)
-            return jnp.where(jnp.any(shaped, axis=1), picked, old)
-
-        finished = Finished(*map(note, finished, (row, first, lanes.count, lanes.logprob, lanes.stopped, hidden)))
-        return lanes._replace(sample=jnp.where(over, -1, lanes.sample)), finished
-
     def going(state) -> jax.Array:
         step, lanes, _, _ = state
         return (step < shape.steps) & _any_shard(jnp.any(lanes.sample >= 0))
@@ -187,7 +169,7 @@ def chunk(
         step, lanes, finished, computed = state
         computed = computed + jnp.sum(lanes.sample >= 0, dtype=jnp.int32)
         lanes, hidden = forward(lanes)
-        lanes, finished = settle(lanes, finished, hidden)
+        lanes, finished = _settle(shape, lanes, finished, hidden)
         return step + 1, refill_and_draw(lanes, hidden), finished, computed
 
     fresh = nodes.fresh[:, None]
@@ -197,6 +179,26 @@ def chunk(
     zero = jnp.int32(0)
     steps, lanes, finished, computed = jax.lax.while_loop(going, body, (zero, lanes, finished, zero))
     return lanes, finished, jnp.stack([steps, computed])[None]
+
+
+def _settle(shape: Shape, lanes: Lanes, finished: Finished, hidden: jax.Array) -> tuple[Lanes, Finished]:
+    """Notes the samples whose last token has been computed (`hidden` [B, D]); their lanes are idle then."""
+    m, g, n = shape.nodes, shape.lanes, shape.samples
+    over = (lanes.sample >= 0) & lanes.ended
+    which = over[:, None] & (lanes.sample[:, None] == jnp.arange(n))  # [B, N]
+    which = which.reshape(m, g, n)
+    first = (lanes.slot - lanes.count) % shape.ring
+    row = jnp.arange(m * g, dtype=jnp.int32)
+
+    def note(old: jax.Array, new: jax.Array) -> jax.Array:
+        """old [M, N, ...], new [B, ...]: one lane at most is over for a sample."""
+        new = new.reshape(m, g, *new.shape[1:])
+        shaped = which.reshape(*which.shape, *(1,) * (new.ndim - 2))
+        picked = jnp.sum(jnp.where(shaped, new[:, :, None], 0), axis=1, dtype=old.dtype)
+        return jnp.where(jnp.any(shaped, axis=1), picked, old)
+
+    finished = Finished(*map(note, finished, (row, first, lanes.count, lanes.logprob, lanes.stopped, hidden)))
+    return lanes._replace(sample=jnp.where(over, -1, lanes.sample)), finished
 
 
 def _any_shard(busy: jax.Array) -> jax.Array:
@@ -250,7 +252,6 @@ def commit(config: DecoderConfig, shape: Shape, cache: Cache, lanes: Lanes, fini
     row, first = finished.lane[kept.node, kept.sample], finished.first[kept.node, kept.sample]
     length = kept.destination.shape[-1] * cache.pages.shape[-2]
     index = (first[:, None] + jnp.arange(length)) % shape.ring  # [J, T]
-
     cache = pool.store(cache, rings.take(config, lanes.ring, row, index), kept.destination)
     hidden = finished.hidden[kept.node, kept.sample]
     return cache._replace(hidden=cache.hidden.at[kept.last_page].set(hidden))

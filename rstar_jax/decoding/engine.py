@@ -6,15 +6,16 @@ Every token is computed once by each model, as long as there are pages.
 """
 
 import collections
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 import numpy as np
 from jax.sharding import Mesh
 
 from rstar_jax.decoding import decode
-from rstar_jax.decoding.batch import Batch, Kind, Request
+from rstar_jax.decoding.batch import Batch, Kind, Request, draw_key
 from rstar_jax.decoding.config import DecodingConfig
 from rstar_jax.decoding.encoder import Encoder, Job, bucket
 from rstar_jax.decoding.endings import Endings
@@ -51,6 +52,7 @@ class Engine:
         self._tokenizer, self._mesh, self._shards = tokenizer, mesh, shards(mesh)
         self._trees = [PageTree(config.pages, config.page, config.extend_buckets[-1]) for _ in range(self._shards)]
         self._shard_of: collections.OrderedDict[int, int] = collections.OrderedDict()
+        self._next_shard = itertools.cycle(range(self._shards))
 
         def encoder(name: str, config_: DecoderConfig, values: Parameters) -> Encoder:
             on_cpu = mesh.devices.flat[0].platform == "cpu"
@@ -100,7 +102,7 @@ class Engine:
             self.advance()
         return [future.result() for future in futures]
 
-    def submit(self, prefix: Prefix, n: int, *, stops: Sequence[str] = markers.STEP_STOPS) -> Future:
+    def submit(self, prefix: Prefix, n: int, *, stops: Sequence[str] = markers.STEP_STOPS) -> Future[list[Step]]:
         """Asks for `n` candidates under a prefix; `advance` until the future has them: `list[Step]`.
 
         Raises: ValueError for a prefix longer than `max_prefix_tokens`.
@@ -112,7 +114,8 @@ class Engine:
             )
         room = self.config.max_step_tokens if markers.END_OF_STEP in stops else self.config.max_block_tokens
         kind = Kind(samples=n, room=room, stops=tuple(stops))
-        request = Request(prefix=prefix, steps=[None] * n, future=Future(), shard=self._shard(prefix))
+        key, shard = draw_key(self.seed, prefix.key), self._shard(prefix)
+        request = Request(prefix=prefix, key=key, steps=[None] * n, future=Future(), shard=shard)
         self._waiting.append((kind, request))
         return request.future
 
@@ -124,8 +127,7 @@ class Engine:
             self._batch = self._next_batch()
         self._admit(self._batch)
         start = time.perf_counter()
-        vocabulary = len(self._tokenizer)
-        on_host = self._batch.decode(self._policy, self.config.sampling, vocabulary, self.seed)
+        on_host = self._batch.decode(len(self._tokenizer))
         self.stats.seconds += time.perf_counter() - start
         self._collect(self._batch, *on_host)
 
@@ -161,7 +163,7 @@ class Engine:
                 refused.append((kind, request))
                 break
             request.edge = edge
-            self._trees[request.shard].pin(edge)
+            edge.pin()
             batch.seat(request)
             admitted.append(request)
         self._waiting.extendleft(reversed(refused))
@@ -199,16 +201,15 @@ class Engine:
                 if edge is not None and "policy" not in edge.ready:
                     edge.ready.add("policy")
                     edge.hidden = True
-                    self._trees[shard].pin(edge)  # nothing may take its pages before they are written
+                    edge.pin()  # nothing may take its pages before they are written
                     kept[shard].append((place, i, edge))
-        batch.commit(self._policy, kept)
-        for shard, own in enumerate(kept):
-            for _, _, edge in own:
-                self._trees[shard].unpin(edge)
-        for at, request in list(batch.seated()):
+        batch.commit(kept)
+        for _, _, edge in itertools.chain.from_iterable(kept):
+            edge.unpin()
+        for at, request in batch.seated():
             if None not in request.steps:
                 batch.leave(at)
-                self._trees[request.shard].unpin(request.edge)
+                request.edge.unpin()
                 request.future.set_result(request.steps)
 
     # Scoring
@@ -220,41 +221,33 @@ class Engine:
 
         def finish() -> None:
             self._score(batch)
-            for i, j, shard, base, edge in batch:
+            for i, j, _, _, edge in batch:
                 results[i][j] = edge.value
-                self._trees[shard].unpin(base)
-                self._trees[shard].unpin(edge)
+                edge.unpin()
             batch.clear()
+
+        def with_room(find: Callable[[], Edge | None]) -> Edge:
+            """What `find` finds, pinned; to make room, what waits is scored, then decoding goes on."""
+            while (edge := find()) is None:
+                if batch:
+                    finish()
+                elif self._batch is not None and not self._batch.empty:
+                    self.advance()
+                else:
+                    raise ValueError(f"DecodingConfig.pages ({self.config.pages}): a prefix and a step do not fit")
+            edge.pin()
+            return edge
 
         for i, (prefix, own) in enumerate(zip(prefixes, candidates, strict=True)):
             shard = self._shard(prefix)
             tree = self._trees[shard]
+            base = with_room(lambda shard=shard, tokens=prefix.tokens: self._find(shard, tokens))
             for j, tokens in enumerate(own):
-                ends = self._ends(shard, prefix.tokens, tokens)
-                if ends is None and batch:
-                    finish()
-                    ends = self._ends(shard, prefix.tokens, tokens)
-                while ends is None and self._batch is not None and not self._batch.empty:
-                    self.advance()
-                    ends = self._ends(shard, prefix.tokens, tokens)
-                if ends is None:
-                    raise ValueError(f"DecodingConfig.pages ({self.config.pages}): a prefix and a step do not fit")
-                for edge in ends:
-                    tree.pin(edge)
-                batch.append((i, j, shard, *ends))
+                edge = with_room(lambda tree=tree, base=base, tokens=tokens: tree.add(base, tokens))
+                batch.append((i, j, shard, base, edge))
+            base.unpin()  # its candidates are pinned
         finish()
         return results
-
-    def _ends(self, shard: int, prefix: Sequence[int], tokens: Sequence[int]) -> tuple[Edge, Edge] | None:
-        """The edges at which a prefix, and a candidate behind it, end."""
-        tree = self._trees[shard]
-        base = self._find(shard, prefix)
-        if base is None:
-            return None
-        tree.pin(base)
-        end = tree.add(base, tokens)
-        tree.unpin(base)
-        return None if end is None else (base, end)
 
     def _score(self, batch: Sequence[tuple[int, int, int, Edge, Edge]]) -> None:
         """Gives every candidate edge of `batch` its value."""
@@ -287,7 +280,8 @@ class Engine:
     def _shard(self, prefix: Prefix) -> int:
         """All of a tree is on one data shard; trees take turns."""
         tree = prefix.key[0]
-        shard = self._shard_of.setdefault(tree, len(self._shard_of) % self._shards)
-        if len(self._shard_of) > _REMEMBERED:
-            self._shard_of.popitem(last=False)
-        return shard
+        if tree not in self._shard_of:
+            self._shard_of[tree] = next(self._next_shard)
+            if len(self._shard_of) > _REMEMBERED:
+                self._shard_of.popitem(last=False)
+        return self._shard_of[tree]

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 Tokens = tuple[int, ...]
+_REMEMBERED = 2**20  # texts that were evicted, for `returned_tokens` alone
 
 
 class Edge:
@@ -30,6 +31,14 @@ class Edge:
         self.value: float | None = None
         self.pins = 0
 
+    def pin(self) -> None:
+        """Keeps this edge, and so its path, until `unpin`."""
+        self.pins += 1
+
+    def unpin(self) -> None:
+        """Takes back one `pin`."""
+        self.pins -= 1
+
     def path(self) -> list["Edge"]:
         """The edges from the root's children down to this one."""
         path, edge = [], self
@@ -46,7 +55,7 @@ class Edge:
 class PageTree:
     """The pages of one data shard: page 0 takes what nobody wants to keep, the others are free or an edge's.
 
-    Edges that nobody decodes from (`pin`) and that have no children are given up when pages are needed, those that were
+    Edges that nobody holds (`Edge.pin`) and that have no children are given up when pages are needed, those that were
     used longest ago first.
 
     evicted_tokens: of edges that were given up for others. returned_tokens: of those, how many were asked for again.
@@ -68,12 +77,13 @@ class PageTree:
         """The edge at which `tokens` end, with pages for all that was not there; None if there are not enough.
 
         Cuts edges: ask for what is not ready after all insertions of a batch. anew: in pieces of the greatest length,
-        whatever is there already.
+        beside whatever else is there of the text.
         """
         tokens = tuple(tokens)
-        edge, at = (self._root, 0) if anew else self._match(tokens)
+        edge, at = self._pieces(tokens) if anew else self._match(tokens)
         last = self._grow(edge, tokens[at:])
         if last is not None and at < len(tokens) and hash(tokens) in self._evicted:
+            self._evicted.remove(hash(tokens))
             self.returned_tokens += len(tokens) - at
         return last
 
@@ -97,14 +107,6 @@ class PageTree:
             self._used.move_to_end(edge)
             edge = edge.parent
 
-    def pin(self, edge: Edge) -> None:
-        """Keeps an edge, and so its path, until `unpin`."""
-        edge.pins += 1
-
-    def unpin(self, edge: Edge) -> None:
-        """Takes back one `pin`."""
-        edge.pins -= 1
-
     def clear(self) -> None:
         """Gives up every edge that is not pinned."""
         while (edge := self._evictable()) is not None:
@@ -122,25 +124,33 @@ class PageTree:
     def _grow(self, edge: Edge, tokens: Tokens) -> Edge | None:
         """New edges for `tokens` behind `edge`; the last one, or None, and nothing new, if pages are missing."""
         chain = [edge]
-        edge.pins += 1
+        edge.pin()
         for at in range(0, len(tokens), self.longest):
             own = tokens[at : at + self.longest]
             pages = self._take(-(-len(own) // self.page))
             if pages is None:
                 break
             added = Edge(chain[-1], own, pages)
-            added.pins += 1
+            added.pin()
             chain[-1].children.setdefault(own[0], []).append(added)
             self._used[added] = None
             chain.append(added)
         for own in chain:
-            own.pins -= 1
+            own.unpin()
         if sum(len(added.tokens) for added in chain[1:]) < len(tokens):
             for added in reversed(chain[1:]):
                 self._remove(added)
             return None
         self.touch(chain[-1])
         return chain[-1]
+
+    def _pieces(self, tokens: Tokens) -> tuple[Edge, int]:
+        """(the edge at which `tokens` end in pieces of the greatest length, their number); else the root and 0."""
+        found = [self._root]
+        for at in range(0, len(tokens), self.longest):
+            own = tokens[at : at + self.longest]
+            found = [child for edge in found for child in edge.children.get(own[0], ()) if child.tokens == own]
+        return (found[0], len(tokens)) if found else (self._root, 0)
 
     def _match(self, tokens: Tokens) -> tuple[Edge, int]:
         """(the deepest edge on the way of `tokens`, how many of them it ends after)."""
@@ -181,7 +191,8 @@ class PageTree:
             if edge is None:
                 return None
             self.evicted_tokens += len(edge.tokens)
-            self._evicted.add(hash(edge.text()))
+            if len(self._evicted) < _REMEMBERED:
+                self._evicted.add(hash(edge.text()))
             self._remove(edge)
         return [self._free.pop() for _ in range(count)]
 

@@ -45,7 +45,7 @@ def draw(
     draw depends on its own row alone.
     """
     drawable = jnp.arange(logits.shape[-1]) < vocabulary
-    peak = jnp.max(logits, axis=-1, keepdims=True)
+    peak = jnp.max(logits, axis=-1, keepdims=True, where=drawable, initial=-jnp.inf)
 
     def weights(temperature: float) -> jax.Array:
         # A barrier, so that the exponential is computed once and not again in everything that reads it.

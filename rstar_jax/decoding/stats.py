@@ -10,7 +10,7 @@ class DecodingStats:
     sampled_tokens: of finished samples. decoded_tokens: computed by lanes. encoded_tokens, scored_tokens: computed
     behind prefixes by the policy (prompts, outputs, what had been evicted) and by the PPM. lane_steps: steps times
     lanes, busy or not; encoded_slots: the same for encoding and scoring, padding included. chunks: decode programs that
-    ran. seconds: in which the host waited for the devices.
+    ran. seconds: in which chunks were decoded and steps scored, their inputs made ready included.
     """
 
     sampled_tokens: int = 0

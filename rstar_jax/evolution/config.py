@@ -54,6 +54,14 @@ class EvolutionConfig:
     shards: int = 4
     seed: int = 0
 
+    def __post_init__(self):
+        for search in (*(settings.search for settings in self.rounds), self.evaluation.search):
+            if search.max_prefix_tokens > self.decoding.max_prefix_tokens:
+                raise ValueError(
+                    f"SearchConfig.max_prefix_tokens ({search.max_prefix_tokens}): expected at most "
+                    f"DecodingConfig.max_prefix_tokens ({self.decoding.max_prefix_tokens})"
+                )
+
     def decoder(self, vocabulary_size: int) -> DecoderConfig:
         """The model with the vocabulary of the tokenizer that was trained."""
         return dataclasses.replace(self.model, vocabulary_size=vocabulary_size)

@@ -232,7 +232,7 @@ class Evolution:
         values = {
             "expansions_per_second": stats.expansions / seconds,
             "accelerator_busy": engine.stats.seconds / seconds,
-            "verifier_busy": stats.program_seconds / seconds / self.config.verifier_workers,
+            "verifier_busy": stats.program_seconds / seconds / self.world.verifier.workers,
             "lane_utilisation": engine.stats.lane_utilisation,
             "computed_per_unique_token": engine.computed_per_unique_token,
             "pool_occupancy": engine.occupancy,

@@ -15,20 +15,15 @@ import time
 
 import jax
 
-from rstar_jax import models
 from rstar_jax.decoding import DecodingConfig, Engine
 from rstar_jax.decoding.shards import compiled_programs
-from rstar_jax.partitioning import MeshConfig, make_mesh
 from rstar_jax.search import Prefix
-from rstar_jax.trajectory.tokenizer import Tokenizer
 from tests.benchmarks import measure
 
 
 def ours(flags: argparse.Namespace) -> dict[str, float]:
-    mesh = make_mesh(MeshConfig(data=flags.data, tensor=flags.tensor, cpu_devices=flags.data * flags.tensor))
-    policy = models.load(flags.model, mesh, flags.dtype)
+    policy, tokenizer = measure.load(flags)
     config = policy.config
-    tokenizer = Tokenizer.load(flags.model, markers_as="text")
     prompts = [tokenizer.encode(text) for text in measure.prompts(flags.questions, flags.prompts)]
     longest = max(map(len, prompts))
     page = 16
@@ -43,10 +38,10 @@ def ours(flags: argparse.Namespace) -> dict[str, float]:
         chunk_steps=32,
         extend_buckets=(64, 128, 256, 512),
     )
-    engine = Engine(config, tokenizer, mesh, decoding, policy=policy.parameters)
+    engine = Engine(config, tokenizer, policy.mesh, decoding, policy=policy.parameters)
     prefixes = [Prefix(key=(i,), text="", tokens=tokens) for i, tokens in enumerate(prompts)]
 
-    def run() -> tuple[float, object]:
+    def run() -> float:
         engine.clear()
         start = time.perf_counter()
         engine.expand(prefixes, flags.candidates, stops=())
@@ -86,12 +81,11 @@ def ours(flags: argparse.Namespace) -> dict[str, float]:
 def by_transformers(flags: argparse.Namespace) -> float:
     """Tokens a second of `generate` with `num_return_sequences`, prompts padded on the left."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, device = measure.load_transformers(flags)
     tokenizer = AutoTokenizer.from_pretrained(flags.model, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(flags.model, dtype=getattr(torch, flags.dtype)).eval().to(device)
     inputs = tokenizer(measure.prompts(flags.questions, flags.prompts), return_tensors="pt", padding=True).to(device)
     start = time.perf_counter()
     with torch.no_grad():
@@ -113,14 +107,7 @@ PEERS = {"transformers": by_transformers}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--questions", required=True)
-    for name, value in (("prompts", 8), ("candidates", 16), ("tokens", 48), ("samples_per_lane", 1), ("repeats", 2)):
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--data", type=int, default=1)
-    parser.add_argument("--tensor", type=int, default=1)
-    parser.add_argument("--dtype", default="float32")
+    parser = measure.arguments(prompts=8, candidates=16, tokens=48, samples_per_lane=1)
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     flags = parser.parse_args()
     line = {"model": pathlib.Path(flags.model).name, "device": jax.default_backend(), **ours(flags)}

@@ -1,5 +1,6 @@
 """What the benchmarks of models measure against: this machine's peaks, and the least that the work asks of them."""
 
+import argparse
 import json
 import pathlib
 import resource
@@ -10,9 +11,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rstar_jax import configuration
+from rstar_jax import configuration, models
 from rstar_jax.models import DecoderConfig
+from rstar_jax.partitioning import MeshConfig, make_mesh
 from rstar_jax.trajectory import steps
+from rstar_jax.trajectory.tokenizer import Tokenizer
+
+
+def arguments(**sizes: int) -> argparse.ArgumentParser:
+    """The flags that benchmarks of a checkpoint have in common, and some sizes with their defaults."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--questions", required=True)
+    for name, value in ({"data": 1, "tensor": 1, "repeats": 2} | sizes).items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--dtype", default="float32")
+    return parser
+
+
+def load(flags: argparse.Namespace) -> tuple[models.Policy, Tokenizer]:
+    """The checkpoint on the mesh of the flags, and its tokenizer."""
+    mesh = make_mesh(MeshConfig(data=flags.data, tensor=flags.tensor, cpu_devices=flags.data * flags.tensor))
+    return models.load(flags.model, mesh, flags.dtype), Tokenizer.load(flags.model, markers_as="text")
+
+
+def load_transformers(flags: argparse.Namespace):
+    """(the same checkpoint in transformers, its device). Raises: ImportError where torch is not installed."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(flags.model, dtype=getattr(torch, flags.dtype))
+    return model.eval().to(device), device
 
 
 def median_seconds(work: Callable[[], object], seconds: float = 3.0) -> float:

@@ -15,11 +15,9 @@ import time
 import jax
 import numpy as np
 
-from rstar_jax import models
 from rstar_jax.decoding import DecodingConfig, Engine
 from rstar_jax.decoding.shards import compiled_programs
 from rstar_jax.models import parameters
-from rstar_jax.partitioning import MeshConfig, make_mesh
 from rstar_jax.search import Prefix
 from rstar_jax.trajectory.tokenizer import Tokenizer
 from tests.benchmarks import measure
@@ -37,11 +35,9 @@ def texts(flags: argparse.Namespace, tokenizer: Tokenizer) -> tuple[list, list]:
 
 
 def ours(flags: argparse.Namespace) -> dict[str, float]:
-    mesh = make_mesh(MeshConfig(data=flags.data, tensor=flags.tensor, cpu_devices=flags.data * flags.tensor))
-    policy = models.load(flags.model, mesh, flags.dtype)
+    policy, tokenizer = measure.load(flags)
     config = policy.config
-    ppm = parameters.preference_from_policy(config, policy.parameters, mesh)
-    tokenizer = Tokenizer.load(flags.model, markers_as="text")
+    ppm = parameters.preference_from_policy(config, policy.parameters, policy.mesh)
     prompts, candidates = texts(flags, tokenizer)
     longest, step = -(-flags.prefix // 64) * 64, -(-flags.tokens // PAGE) * PAGE
     decoding = DecodingConfig(
@@ -54,7 +50,7 @@ def ours(flags: argparse.Namespace) -> dict[str, float]:
         score_rows=flags.candidates,
         extend_slots=4096,
     )
-    engine = Engine(config, tokenizer, mesh, decoding, ppm=ppm)
+    engine = Engine(config, tokenizer, policy.mesh, decoding, ppm=ppm)
     prefixes = [Prefix(key=(i,), text="", tokens=tuple(tokens)) for i, tokens in enumerate(prompts)]
 
     def run(seed: int) -> float:
@@ -87,28 +83,19 @@ def ours(flags: argparse.Namespace) -> dict[str, float]:
 def by_transformers(flags: argparse.Namespace) -> float:
     """Tokens a second of encoding prefix and candidate together, one prefix's candidates a batch."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(flags.model, dtype=getattr(torch, flags.dtype)).eval().to(device).model
+    model, device = measure.load_transformers(flags)
     prompts, candidates = texts(flags, Tokenizer.load(flags.model, markers_as="text"))
     start = time.perf_counter()
     with torch.no_grad():
         for prompt, own in zip(prompts, candidates, strict=True):
             ids = torch.tensor([[*prompt, *tokens] for tokens in own], device=device)
-            model(ids, use_cache=False).last_hidden_state[:, -1].float().cpu()
+            model.model(ids, use_cache=False).last_hidden_state[:, -1].float().cpu()
     return flags.prompts * flags.candidates * flags.tokens / (time.perf_counter() - start)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--questions", required=True)
-    for name, value in (("prompts", 8), ("candidates", 16), ("tokens", 48), ("prefix", 650), ("repeats", 2)):
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--data", type=int, default=1)
-    parser.add_argument("--tensor", type=int, default=1)
-    parser.add_argument("--dtype", default="float32")
+    parser = measure.arguments(prompts=8, candidates=16, tokens=48, prefix=650)
     parser.add_argument("--no-peer", action="store_true")
     flags = parser.parse_args()
     line = {"model": pathlib.Path(flags.model).name, "device": jax.default_backend(), **ours(flags)}

@@ -3,7 +3,8 @@
     JAX_PLATFORMS=cpu python -m tests.benchmarks.tpu_programs [--only=NAME]
 
 Needs libtpu (the extra `tpu`); no TPU is used. Bytes are a chip's. `peak_bytes` is what the compiler needs to run it,
-`row_loops` counts loops with one trip a row, `data_collectives` the bytes of the largest collective over the data axis.
+`row_loops` counts loops with one trip a row (or a node), `loops` all whose trips the compiler knows;
+`largest_gather_bytes` is the largest all-gather or all-to-all, at four bytes an element.
 """
 
 import argparse
@@ -108,6 +109,7 @@ def figures(case: Case) -> dict:
         return line  # the compiler cannot print it for this topology
     rows = case.nodes * case.lanes
     trips = [int(n) for n in re.findall(r'known_trip_count":\{"n":"(\d+)"', text)]
+    line["loops"] = len(trips)
     line["row_loops"] = sum(trip in (rows, case.nodes) for trip in trips)
     gathers = re.findall(r"= (\w+)\[([\d,]*)\]\S* (?:all-gather|all-to-all)(?:-start)?\(", text)
     line["largest_gather_bytes"] = max(

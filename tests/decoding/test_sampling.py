@@ -44,6 +44,15 @@ def test_frequencies_follow_the_softmax(logits, temperature):
     np.testing.assert_allclose(logprobs, np.log(softmax(logits))[tokens], atol=1e-4)
 
 
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.0), Sampling(top_k=5), Sampling(top_p=0.9)])
+def test_padding_is_never_drawn_and_changes_nothing(logits, sampling):
+    padded = np.where(np.arange(PADDED) < VOCABULARY, logits, 1e4).astype(np.float32)
+    tokens, logprobs = drawn(padded, sampling)
+    expected, expected_logprobs = drawn(logits, sampling)
+    assert tokens.tolist() == expected.tolist()
+    np.testing.assert_allclose(logprobs, expected_logprobs, atol=1e-5)
+
+
 def test_greedy(logits):
     tokens, _ = drawn(logits, Sampling(temperature=0.0), 3)
     assert set(tokens) == {int(np.argmax(logits[:VOCABULARY]))}

@@ -90,6 +90,22 @@ def undisturbed(tmp_path_factory):
     return run_dir
 
 
+def test_the_loop_says_how_busy_it_was(undisturbed):
+    rows = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    speed = {row["name"]: row["value"] for row in rows if row["name"].startswith("speed_") and row["round"] == 2}
+    assert speed.keys() == {
+        "speed_expansions_per_second",
+        "speed_accelerator_busy",
+        "speed_verifier_busy",
+        "speed_lane_utilisation",
+        "speed_computed_per_unique_token",
+        "speed_pool_occupancy",
+        "speed_compiled_programs",
+    }
+    assert speed["speed_expansions_per_second"] > 0 and 0 < speed["speed_pool_occupancy"] < 1
+    assert 0 < speed["speed_accelerator_busy"] < 1 and 0 < speed["speed_verifier_busy"] < 2
+
+
 def test_the_loop_leaves_all_its_numbers(undisturbed):
     rows = settled(undisturbed)
     names = {row["name"] for row in rows if row["round"] == 2}

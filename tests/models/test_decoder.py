@@ -1,5 +1,7 @@
 """The decoder: causal, indifferent to padding, attention in parts equal to attention in one piece, sharded as said."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,3 +103,18 @@ def test_a_mesh_that_does_not_fit_is_refused():
 def test_heads_must_divide():
     with pytest.raises(ValueError, match="multiple of kv_heads"):
         DecoderConfig(vocabulary_size=8, layers=1, embed=8, heads=3, kv_heads=2, head=4, mlp=8)
+
+
+def test_layers_taken_apart_are_the_same_model():
+    """More than ten: their numbers must not be sorted as text."""
+    deep = dataclasses.replace(MODEL, layers=12)
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    values = parameters.initialise(Decoder, deep, mesh, 0)
+    tokens, valid = jnp.arange(6)[None], jnp.ones((1, 6), bool)
+
+    def hidden(config, own):
+        model = parameters.bind(Decoder, config, own)
+        return model(tokens, tokens, attention.causal(attention.causal_mask(valid)))[0]
+
+    apart = hidden(*parameters.unstacked(deep, values))
+    np.testing.assert_allclose(apart, hidden(deep, values), atol=1e-5)

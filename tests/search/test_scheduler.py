@@ -148,6 +148,13 @@ def test_too_long_paths_fail_and_are_counted():
                 assert len(tree.path_tokens(node)) <= 200
 
 
+def test_a_prompt_that_is_too_long_ends_its_tree():
+    trees, world, stats = run(scripted.problems(3), max_prefix_tokens=10)
+    assert stats.too_long == stats.finished_trees == 3 and stats.expansions == 0
+    assert all(tree.size == 1 and tree.error[ROOT_INDEX] == TOO_LONG for tree in trees)
+    assert not world["sampler"].asked
+
+
 def test_an_answer_is_graded_once():
     trees, world, stats = run(scripted.problems(4) * 2)
     pairs = world["grader"].pairs
