@@ -72,7 +72,11 @@ class Tokenizer:
         return tokenizer
 
     def save(self, folder: epath.PathLike) -> None:
-        """Writes a folder that `transformers` reads too."""
+        """Writes a folder that `transformers` reads too.
+
+        `PreTrainedTokenizerFast` reads any. `AutoTokenizer` of transformers 5 splits the text of every model of type
+        qwen2 by the rules of that family, whatever the folder says: right for a checkpoint, not for one from `train`.
+        """
         folder = epath.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "tokenizer.json").write_text(self._backend.to_str())

@@ -3,24 +3,26 @@
     JAX_PLATFORMS=cpu python -m tests.benchmarks.tpu_programs [--only=NAME]
 
 Needs libtpu (the extra `tpu`); no TPU is used. Bytes are a chip's. `peak_bytes` is what the compiler needs to run it,
-`row_loops` counts loops with one trip a row (or a node), `loops` all whose trips the compiler knows;
-`largest_gather_bytes` is the largest all-gather or all-to-all, at four bytes an element.
+`largest_gather_bytes` the result of the largest all-gather or all-to-all. `loops` are the trips of all loops (null: of
+the decode steps), `row_loops` counts those with one trip, or some, for every node or row. `step_hbm_bytes` is what one
+decode step moves to and from HBM, `hbm_ratio` that by the bytes that it cannot do without; `step_collectives` has (how
+often, bytes) of its exchanges with other chips. `once_hbm_bytes` is moved besides, once a chunk.
 """
 
 import argparse
 import dataclasses
 import json
+import math
 import os
-import re
 import time
 
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # it takes no TPU from another process
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
 from jax.experimental import topologies  # noqa: E402
-from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
+from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
 
 import gin  # noqa: E402
 from rstar_jax import configuration  # noqa: E402
@@ -29,6 +31,7 @@ from rstar_jax.decoding.sampling import Sampling  # noqa: E402
 from rstar_jax.decoding.shards import SHARD, shards  # noqa: E402
 from rstar_jax.models import Decoder, DecoderConfig, parameters  # noqa: E402
 from rstar_jax.partitioning import MeshConfig, make_mesh  # noqa: E402
+from tests.benchmarks import hlo  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,11 @@ class Case:
     nodes: int
     lanes: int
     prefix: int = 1024
+
+    @property
+    def shape(self) -> decode.Shape:
+        """What its program is compiled for."""
+        return decode.Shape(nodes=self.nodes, lanes=self.lanes, samples=SAMPLES, room=ROOM, steps=STEPS, ending=1)
 
 
 CASES = {
@@ -62,8 +70,7 @@ def compiled(case: Case):
         platform="tpu", topology_name=case.topology, chips_per_host_bounds=[2, 2, 1]
     )
     mesh = make_mesh(MeshConfig(tensor=case.tensor), list(topology.devices))
-    shape = decode.Shape(nodes=case.nodes, lanes=case.lanes, samples=SAMPLES, room=ROOM, steps=STEPS, ending=1)
-    count = shards(mesh)
+    shape, count = case.shape, shards(mesh)
 
     def array(spec: PartitionSpec, dtype, *size: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(size, dtype, sharding=NamedSharding(mesh, spec))
@@ -107,15 +114,43 @@ def figures(case: Case) -> dict:
         text = program.as_text()
     except jax.errors.JaxRuntimeError:
         return line  # the compiler cannot print it for this topology
+    return line | moved(case, hlo.parse(text), config, mesh)
+
+
+def moved(case: Case, program: hlo.Program, config: DecoderConfig, mesh: Mesh) -> dict:
+    """What the text of a program says: its loops, and the bytes that it moves."""
+    loops = [hlo.trips(program, loop) for loop in hlo.instructions(program, "while")]
+    others = [count for count in loops if count is not None]
+    if config.layers in others:
+        others.remove(config.layers)  # once: it may be the number of nodes too
+    gathers = hlo.instructions(program, "all-gather", "all-to-all")
+    step = hlo.iteration(program)
+    size, ideal = sum(move.bytes for move in step), ideal_step_bytes(case, config, mesh)
+    return {
+        "loops": loops,
+        "row_loops": sum(count % case.nodes == 0 for count in others),
+        "largest_gather_bytes": max((gather.bytes for gather in gathers), default=0),
+        "step_collectives": hlo.collectives(step),
+        "step_hbm_bytes": size,
+        "ideal_step_hbm_bytes": ideal,
+        "hbm_ratio": size / ideal,
+        "once_hbm_bytes": sum(move.bytes for move in hlo.once(program)),
+    }
+
+
+def ideal_step_bytes(case: Case, config: DecoderConfig, mesh: Mesh) -> int:
+    """What a decode step has to move on one chip: it reads weights, prefixes and the ring, and writes a slot of it."""
+
+    def size(array: jax.ShapeDtypeStruct) -> int:
+        return math.prod(array.sharding.shard_shape(array.shape)) * array.dtype.itemsize
+
+    policy = parameters.abstract(Decoder, config, mesh)
+    weights = sum(map(size, jax.tree.leaves(policy)))
+    if not config.tied:
+        weights -= size(policy["embedding"])  # a few rows of it are read
+    token = 2 * config.layers * config.kv_heads * config.head * config.jax_dtype.itemsize // case.tensor
     rows = case.nodes * case.lanes
-    trips = [int(n) for n in re.findall(r'known_trip_count":\{"n":"(\d+)"', text)]
-    line["loops"] = len(trips)
-    line["row_loops"] = sum(trip in (rows, case.nodes) for trip in trips)
-    gathers = re.findall(r"= (\w+)\[([\d,]*)\]\S* (?:all-gather|all-to-all)(?:-start)?\(", text)
-    line["largest_gather_bytes"] = max(
-        (int(np.prod([int(n) for n in size.split(",") if n] or [1])) * 4 for _, size in gathers), default=0
-    )
-    return line
+    return weights + token * (case.nodes * case.prefix + rows * case.shape.ring + rows)
 
 
 def main() -> None:

@@ -8,19 +8,26 @@ import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
+from transformers import PreTrainedTokenizerFast
 
+from rstar_jax import models
 from rstar_jax.decoding import DecodingConfig
 from rstar_jax.evaluation import EvaluationConfig
 from rstar_jax.evolution import data
 from rstar_jax.evolution import evolve as evolve_module
 from rstar_jax.evolution.config import EvolutionConfig, RoundConfig
+from rstar_jax.evolution.exchange import export_model
 from rstar_jax.evolution.run_folder import RunFolder
-from rstar_jax.models import DecoderConfig
+from rstar_jax.models import Decoder, DecoderConfig, PreferenceModel
 from rstar_jax.partitioning import MeshConfig
 from rstar_jax.problems.procedural import ProceduralProblems
 from rstar_jax.search import PairConfig, SearchConfig, read_trees
-from rstar_jax.training import TrainingConfig
+from rstar_jax.training import TrainingConfig, checkpoints
+from rstar_jax.trajectory import markers
+from rstar_jax.trajectory.tokenizer import Tokenizer
 from tests.evolution.scripted import ScriptedWorld
 
 SEARCH = SearchConfig(
@@ -130,6 +137,21 @@ def test_the_loop_leaves_all_its_numbers(undisturbed):
 def test_heldout_trees_carry_no_answer(undisturbed):
     trees = list(read_trees(undisturbed / "round_2" / "heldout_trees"))
     assert trees and {tree.problem.answer for tree in trees} == {""}
+
+
+@pytest.mark.parametrize("kind", ["policy", "ppm"])
+def test_its_models_go_out_with_their_tokenizer(kind, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    export_model(config=config(), run_dir=str(undisturbed), round=2, kind=kind, output=str(out))
+    load, module = {"policy": (models.load, Decoder), "ppm": (models.load_preference, PreferenceModel)}[kind]
+    there = load(str(out), dtype="float32")
+    here = checkpoints.load(undisturbed / "round_2" / kind, module, there.config, there.mesh)
+    jax.tree.map(np.testing.assert_array_equal, there.parameters, here)
+    ours = Tokenizer.load(undisturbed / "tokenizer")
+    theirs = PreTrainedTokenizerFast.from_pretrained(out)
+    text = "What is 12 - 3?<code>a = 12 - 3<end_of_step>print(a, a - (12 - 3))<end_of_code>"
+    assert tuple(theirs(text, add_special_tokens=False)["input_ids"]) == ours.encode(text)
+    assert theirs.eos_token == markers.END_OF_TEXT
 
 
 class Killed(Exception):
