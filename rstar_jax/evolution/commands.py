@@ -36,7 +36,8 @@ def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, outpu
     asked = _problems(run_dir, problems)
     with open_world(config, run_dir) as world:
         number = _round(run_dir, round, "ppm")
-        engine = world.engine(_policy(world, run_dir, number), _ppm(world, run_dir, number))
+        policy, ppm = _policy(world, run_dir, number), _ppm(world, run_dir, number)
+        engine = world.engine(policy, ppm, temperature=config.evaluation.temperature)
         with progress.bar(f"search with round {number}", len(asked), "trees") as advance_to:
             trees, answers = evaluation.search_answers(
                 asked,
@@ -70,13 +71,17 @@ def evaluate(
         common = dict(verifier=world.verifier, grader=world.grader, max_prefix_tokens=config.decoding.max_prefix_tokens)
         values = {}
         values["greedy_accuracy"] = evaluation.greedy_accuracy(
-            asked, sampler=world.engine(policy, greedy=True), **common
+            asked, sampler=world.engine(policy, temperature=0.0), **common
         )
         values["majority_accuracy"], values[f"pass_at_{settings.samples}"] = evaluation.sampled_accuracy(
-            asked, settings.samples, sampler=world.engine(policy), seed=config.seed, **common
+            asked,
+            settings.samples,
+            sampler=world.engine(policy, temperature=settings.temperature),
+            seed=config.seed,
+            **common,
         )
         if _path(run_dir, number, "ppm").exists():
-            engine = world.engine(policy, _ppm(world, run_dir, number))
+            engine = world.engine(policy, _ppm(world, run_dir, number), temperature=settings.temperature)
             _, answers = evaluation.search_answers(
                 asked,
                 config=settings.search,

@@ -277,7 +277,7 @@ class Evolution:
         problems = self._problems("heldout")
         right = evaluation.greedy_accuracy(
             problems,
-            sampler=self.world.engine(policy, greedy=True),
+            sampler=self.world.engine(policy, temperature=0.0),
             verifier=self.world.verifier,
             grader=self.world.grader,
             max_prefix_tokens=self.config.decoding.max_prefix_tokens,
@@ -299,7 +299,7 @@ class Evolution:
         voted, passed = evaluation.sampled_accuracy(
             problems,
             samples,
-            sampler=self.world.engine(self._policy(number)),
+            sampler=self.world.engine(self._policy(number), temperature=self.config.evaluation.temperature),
             verifier=self.world.verifier,
             grader=self.world.grader,
             max_prefix_tokens=self.config.decoding.max_prefix_tokens,
@@ -309,8 +309,8 @@ class Evolution:
         self._note(number, f"pass_at_{samples}", problems, passed, "heldout")
 
     def _evaluate_search(self, number: int) -> None:
-        problems = self._frontier()
-        engine = self.world.engine(self._policy(number), self._ppm(number))
+        problems, temperature = self._frontier(), self.config.evaluation.temperature
+        engine = self.world.engine(self._policy(number), self._ppm(number), temperature=temperature)
         with progress.bar(f"round {number}: test-time search", len(problems), "trees") as advance_to:
             trees, answers = evaluation.search_answers(
                 problems,

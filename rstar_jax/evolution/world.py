@@ -47,11 +47,13 @@ class World:
         policy: Parameters | None = None,
         ppm: Parameters | None = None,
         *,
-        greedy: bool = False,
+        temperature: float | None = None,
         seed: int | None = None,
     ) -> Engine:
-        """Policy and PPM as search sees them, with a pool of pages of their own; `greedy`: temperature 0."""
-        decoding = dataclasses.replace(self.decoding, temperature=0.0) if greedy else self.decoding
+        """Policy and PPM as search sees them, with a pool of pages of their own; temperature: if not `decoding`'s."""
+        decoding = self.decoding
+        if temperature is not None:
+            decoding = dataclasses.replace(decoding, temperature=temperature)
         seed = self.seed if seed is None else seed
         return Engine(self.model, self.tokenizer, self.mesh, decoding, policy=policy, ppm=ppm, seed=seed)
 

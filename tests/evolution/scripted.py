@@ -54,6 +54,6 @@ class ScriptedEngine(AtOnce):
 class ScriptedWorld(World):
     """A world with a scripted policy; its PPM, verifier and grader are real."""
 
-    def engine(self, policy=None, ppm=None, *, greedy=False, seed=None):
-        engine = super().engine(policy, ppm, greedy=greedy, seed=seed)
-        return ScriptedEngine(engine, self.tokenizer, greedy, self.seed if seed is None else seed)
+    def engine(self, policy=None, ppm=None, *, temperature=None, seed=None):
+        engine = super().engine(policy, ppm, temperature=temperature, seed=seed)
+        return ScriptedEngine(engine, self.tokenizer, temperature == 0.0, self.seed if seed is None else seed)
