@@ -69,16 +69,11 @@ def evaluate(
         number = _round(run_dir, round, "policy")
         policy = _policy(world, run_dir, number)
         common = dict(verifier=world.verifier, grader=world.grader, max_prefix_tokens=config.decoding.max_prefix_tokens)
-        values = {}
-        values["greedy_accuracy"] = evaluation.greedy_accuracy(
-            asked, sampler=world.engine(policy, temperature=0.0), **common
-        )
+        greedy = world.engine(policy, temperature=0.0)
+        values = {"greedy_accuracy": evaluation.greedy_accuracy(asked, sampler=greedy, **common)}
+        sampler = world.engine(policy, temperature=settings.temperature)
         values["majority_accuracy"], values[f"pass_at_{settings.samples}"] = evaluation.sampled_accuracy(
-            asked,
-            settings.samples,
-            sampler=world.engine(policy, temperature=settings.temperature),
-            seed=config.seed,
-            **common,
+            asked, settings.samples, sampler=sampler, seed=config.seed, **common
         )
         if _path(run_dir, number, "ppm").exists():
             engine = world.engine(policy, _ppm(world, run_dir, number), temperature=settings.temperature)
