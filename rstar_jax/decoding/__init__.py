@@ -2,6 +2,7 @@
 
 from rstar_jax.decoding.config import DecodingConfig
 from rstar_jax.decoding.engine import Engine
+from rstar_jax.decoding.sampling import GREEDY, Sampling
 from rstar_jax.decoding.shards import compiled_programs
 
-__all__ = ["DecodingConfig", "Engine", "compiled_programs"]
+__all__ = ["GREEDY", "DecodingConfig", "Engine", "Sampling", "compiled_programs"]

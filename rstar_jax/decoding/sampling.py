@@ -36,6 +36,9 @@ class Sampling:
             raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
 
 
+GREEDY = Sampling(temperature=0.0)
+
+
 def draw(
     logits: jax.Array, vocabulary: jax.Array | int, keys: jax.Array, sampling: Sampling
 ) -> tuple[jax.Array, jax.Array]:

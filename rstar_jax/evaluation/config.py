@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from rstar_jax.decoding import DecodingConfig
+from rstar_jax.decoding import DecodingConfig, Sampling
 from rstar_jax.partitioning import MeshConfig
 from rstar_jax.search import SearchConfig
 from rstar_jax.verifier import Limits
@@ -13,14 +13,14 @@ class EvaluationConfig:
     """search: the test-time search; its `rollouts` are the trajectories of `search_accuracy`.
 
     samples: independent solutions a problem for the majority vote and pass@k.
-    temperature: of these samples and of that search.
+    sampling: how tokens are drawn for these samples and in that search.
     pair_problems: about how many held-out problems are annotated to measure the PPM's pair accuracy.
     frontier_levels: the levels whose mean is a metric's headline; rows with a level are written beside it.
     """
 
     search: SearchConfig
     samples: int = 8
-    temperature: float = 1.0
+    sampling: Sampling = Sampling()
     pair_problems: int = 60
     frontier_levels: tuple[int, ...] = (2, 3, 4)
 

@@ -7,6 +7,7 @@ from etils import epath
 from rich.table import Table
 
 from rstar_jax import configuration, evaluation
+from rstar_jax.decoding import GREEDY
 from rstar_jax.evolution import data as training_data
 from rstar_jax.evolution import progress
 from rstar_jax.evolution.config import EvolutionConfig
@@ -37,7 +38,7 @@ def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, outpu
     with open_world(config, run_dir) as world:
         number = _round(run_dir, round, "ppm")
         policy, ppm = _policy(world, run_dir, number), _ppm(world, run_dir, number)
-        engine = world.engine(policy, ppm, temperature=config.evaluation.temperature)
+        engine = world.engine(policy, ppm, sampling=config.evaluation.sampling)
         with progress.bar(f"search with round {number}", len(asked), "trees") as advance_to:
             trees, answers = evaluation.search_answers(
                 asked,
@@ -69,14 +70,14 @@ def evaluate(
         number = _round(run_dir, round, "policy")
         policy = _policy(world, run_dir, number)
         common = dict(verifier=world.verifier, grader=world.grader, max_prefix_tokens=config.decoding.max_prefix_tokens)
-        greedy = world.engine(policy, temperature=0.0)
+        greedy = world.engine(policy, sampling=GREEDY)
         values = {"greedy_accuracy": evaluation.greedy_accuracy(asked, sampler=greedy, **common)}
-        sampler = world.engine(policy, temperature=settings.temperature)
+        sampler = world.engine(policy, sampling=settings.sampling)
         values["majority_accuracy"], values[f"pass_at_{settings.samples}"] = evaluation.sampled_accuracy(
             asked, settings.samples, sampler=sampler, seed=config.seed, **common
         )
         if _path(run_dir, number, "ppm").exists():
-            engine = world.engine(policy, _ppm(world, run_dir, number), temperature=settings.temperature)
+            engine = world.engine(policy, _ppm(world, run_dir, number), sampling=settings.sampling)
             _, answers = evaluation.search_answers(
                 asked,
                 config=settings.search,

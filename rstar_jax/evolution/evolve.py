@@ -14,7 +14,7 @@ import jax
 from etils import epath
 
 from rstar_jax import evaluation
-from rstar_jax.decoding import Engine, compiled_programs
+from rstar_jax.decoding import GREEDY, Engine, compiled_programs
 from rstar_jax.evolution import data, progress
 from rstar_jax.evolution.config import EvolutionConfig, RoundConfig
 from rstar_jax.evolution.run_folder import RunFolder
@@ -277,7 +277,7 @@ class Evolution:
         problems = self._problems("heldout")
         right = evaluation.greedy_accuracy(
             problems,
-            sampler=self.world.engine(policy, temperature=0.0),
+            sampler=self.world.engine(policy, sampling=GREEDY),
             verifier=self.world.verifier,
             grader=self.world.grader,
             max_prefix_tokens=self.config.decoding.max_prefix_tokens,
@@ -299,7 +299,7 @@ class Evolution:
         voted, passed = evaluation.sampled_accuracy(
             problems,
             samples,
-            sampler=self.world.engine(self._policy(number), temperature=self.config.evaluation.temperature),
+            sampler=self.world.engine(self._policy(number), sampling=self.config.evaluation.sampling),
             verifier=self.world.verifier,
             grader=self.world.grader,
             max_prefix_tokens=self.config.decoding.max_prefix_tokens,
@@ -309,8 +309,8 @@ class Evolution:
         self._note(number, f"pass_at_{samples}", problems, passed, "heldout")
 
     def _evaluate_search(self, number: int) -> None:
-        problems, temperature = self._frontier(), self.config.evaluation.temperature
-        engine = self.world.engine(self._policy(number), self._ppm(number), temperature=temperature)
+        problems, sampling = self._frontier(), self.config.evaluation.sampling
+        engine = self.world.engine(self._policy(number), self._ppm(number), sampling=sampling)
         with progress.bar(f"round {number}: test-time search", len(problems), "trees") as advance_to:
             trees, answers = evaluation.search_answers(
                 problems,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from etils import epath
 from jax.sharding import Mesh
 
-from rstar_jax.decoding import DecodingConfig, Engine
+from rstar_jax.decoding import DecodingConfig, Engine, Sampling
 from rstar_jax.evolution.config import EvolutionConfig
 from rstar_jax.models import DecoderConfig
 from rstar_jax.models.parameters import Parameters
@@ -47,13 +47,13 @@ class World:
         policy: Parameters | None = None,
         ppm: Parameters | None = None,
         *,
-        temperature: float | None = None,
+        sampling: Sampling | None = None,
         seed: int | None = None,
     ) -> Engine:
-        """Policy and PPM as search sees them, with a pool of pages of their own; temperature: if not `decoding`'s."""
+        """Policy and PPM as search sees them, with a pool of pages of their own; sampling: if not `decoding`'s."""
         decoding = self.decoding
-        if temperature is not None:
-            decoding = dataclasses.replace(decoding, temperature=temperature)
+        if sampling is not None:
+            decoding = dataclasses.replace(decoding, **dataclasses.asdict(sampling))
         seed = self.seed if seed is None else seed
         return Engine(self.model, self.tokenizer, self.mesh, decoding, policy=policy, ppm=ppm, seed=seed)
 

@@ -3,6 +3,7 @@
 import random
 import re
 
+from rstar_jax.decoding import GREEDY
 from rstar_jax.evolution.world import World
 from rstar_jax.problems import Problem, procedural
 from rstar_jax.search import Step
@@ -54,6 +55,6 @@ class ScriptedEngine(AtOnce):
 class ScriptedWorld(World):
     """A world with a scripted policy; its PPM, verifier and grader are real."""
 
-    def engine(self, policy=None, ppm=None, *, temperature=None, seed=None):
-        engine = super().engine(policy, ppm, temperature=temperature, seed=seed)
-        return ScriptedEngine(engine, self.tokenizer, temperature == 0.0, self.seed if seed is None else seed)
+    def engine(self, policy=None, ppm=None, *, sampling=None, seed=None):
+        engine = super().engine(policy, ppm, sampling=sampling, seed=seed)
+        return ScriptedEngine(engine, self.tokenizer, sampling == GREEDY, self.seed if seed is None else seed)
