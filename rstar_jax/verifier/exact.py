@@ -3,10 +3,13 @@
 import re
 from fractions import Fraction
 
+from rstar_jax.verifier.sandbox import decimals
+
 _CHARACTERS = 1000
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _NUMBER = re.compile(rf"([+-]?)(?:({_INTEGER})(?:\.(\d*))?|\.(\d+))", re.ASCII)
 _FRACTION = re.compile(r"([+-]?)(?:\\[dt]?frac\{([+-]?\d+)\}\{([+-]?\d+)\}|(\d+)/(\d+))", re.ASCII)
+_MIXED = re.compile(r"([+-]?)(\d+)(?: (\d+)/(\d+)|\\[dt]?frac\{(\d+)\}\{(\d+)\})", re.ASCII)
 # What is only dress: spacing, dollar signs, sizes of brackets.
 _DRESS = re.compile(r"\\[,;:! $]|\\left(?![a-z])|\\right(?![a-z])|\\(?:displaystyle|boldsymbol)(?![a-z])|\s+")
 
@@ -22,7 +25,7 @@ def normalized(text: str) -> str:
 
 
 def number(text: str) -> Fraction | None:
-    """The value of an integer (commas between thousands allowed), decimal or fraction; None for anything else."""
+    """The value of an integer (commas between thousands allowed), decimal, fraction or mixed number, else None."""
     if len(text) > _CHARACTERS:
         return None
     if match := _NUMBER.fullmatch(text):
@@ -33,6 +36,11 @@ def number(text: str) -> Fraction | None:
         sign, *parts = match.groups()
         numerator, denominator = (int(part) for part in parts if part is not None)
         return None if denominator == 0 else Fraction(numerator, denominator) * (-1 if sign == "-" else 1)
+    if match := _MIXED.fullmatch(text):
+        sign, *parts = match.groups()
+        whole, numerator, denominator = (int(part) for part in parts if part is not None)
+        proper = 0 < numerator < denominator
+        return (whole + Fraction(numerator, denominator)) * (-1 if sign == "-" else 1) if proper else None
     return None
 
 
@@ -45,5 +53,5 @@ def compare(gold: str, answer: str) -> bool | None:
         return True
     left, right = number(gold), number(answer)
     if left is not None and right is not None:
-        return left == right
+        return left == right or (_FRACTION.fullmatch(gold) is not None and decimals.stands_for(answer, left))
     return None

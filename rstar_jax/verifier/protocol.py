@@ -22,7 +22,10 @@ class Verdict(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one candidate may use. CPU time decides; wall time is only a cap, so that a busy host changes no verdict."""
+    """What one candidate may use. CPU time decides; wall time is only a cap, so that a busy host changes no verdict.
+
+    require_seccomp: whether to run nothing on a host without it, where programs could reach files and the network.
+    """
 
     cpu_seconds: float = 2.0
     wall_seconds: float = 10.0
@@ -31,6 +34,7 @@ class Limits:
     memory_bytes: int = 1 << 30
     output_bytes: int = 4096
     source_bytes: int = 1 << 16
+    require_seccomp: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,9 @@
 
     submit -> cache? -> queue -> worker thread <-> cell (a process, see `sandbox.cell`) -> futures
 
+A worker has a cell of the bare library, and a second one, from the first program on that names a heavy module, in which
+these are loaded and warm: a fork of the first is cheaper, and in the second an `import sympy` costs nothing.
+
 A cell that dies or goes silent is our fault, not the program's: its candidates are run once more on a new cell, one by
 one, and only what loses that cell too is given up as UNVERIFIED.
 """
@@ -9,9 +12,11 @@ one, and only what loses that cell too is given up as UNVERIFIED.
 import collections
 import dataclasses
 import hashlib
+import importlib.util
 import logging
 import os
 import queue
+import re
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -29,6 +34,7 @@ class _Job:
     prefix: str
     candidates: list[str]
     futures: list[Future]
+    heavy: bool
 
 
 class _Closed(Exception):
@@ -40,11 +46,11 @@ class Verifier:
 
     limits: what one candidate may use; `Limits()` if None.
     workers: cells, one core each; as many as there are cores if None.
-    preload: heavy modules (numpy, sympy) that every cell imports before it forks. Imports then cost programs nothing,
-        but every fork costs more.
+    preload: heavy modules, for whose sake a worker has a second cell.
     cache_size: outcomes that are remembered, so that the same candidate after the same prefix runs once.
 
-    Thread-safe. Raises RuntimeError if the sandbox cannot start here.
+    Thread-safe. Raises RuntimeError if the sandbox cannot start here, ValueError if it is weaker than `limits` demand,
+    or for a module that is not installed.
     """
 
     def __init__(
@@ -52,14 +58,18 @@ class Verifier:
         limits: Limits | None = None,
         workers: int | None = None,
         *,
-        preload: Sequence[str] = (),
+        preload: Sequence[str] = ("numpy", "sympy"),
         cache_size: int = 1 << 16,
     ):
         if workers is not None and workers < 1:
             raise ValueError(f"expected workers >= 1, got {workers}")
         self.limits = limits = limits or Limits()
         self.workers = workers or len(os.sched_getaffinity(0))
-        self._settings = {"limits": dataclasses.asdict(limits), "preload": list(preload)}
+        for name in preload:
+            if importlib.util.find_spec(name) is None:
+                raise ValueError(f"preload: {name} is not installed")
+        self._preload = tuple(preload)
+        self._names_heavy = re.compile(rf"\b({'|'.join(map(re.escape, preload))})\b" if preload else r"(?!)").search
         self._cache: collections.OrderedDict[bytes, Future] = collections.OrderedDict()
         self._cache_size = cache_size
         self._key = hashlib.sha256(repr(limits).encode())
@@ -68,13 +78,19 @@ class Verifier:
         self._closed = False
         self._cells: set[SandboxProcess] = set()
         try:
-            first = self._start_cell()  # here and now, so that a host where nothing can run says so at once
+            first = self._start_cell(heavy=False)  # here and now, so that a host where nothing can run says so at once
         except ProcessLost as error:
             raise RuntimeError(f"the sandbox does not start on this host: {error}") from error
         self.layers: tuple[str, ...] = tuple(first.hello["layers"])
         _log.info("verifier: %d workers; isolation: %s", self.workers, ", ".join(self.layers))
         if "seccomp" not in self.layers:
-            _log.warning("verifier: no seccomp here, so programs are limited but can reach files and the network")
+            if limits.require_seccomp:
+                self._drop_cell(first)
+                raise ValueError(
+                    "Limits.require_seccomp: this host has no seccomp, so programs could reach files and the network; "
+                    "expected False to run them all the same"
+                )
+            _log.warning("verifier: no seccomp here: programs are limited, but can reach files and the network")
         self._threads = [
             threading.Thread(target=self._work, args=(first if i == 0 else None,), daemon=True, name=f"verifier-{i}")
             for i in range(self.workers)
@@ -110,11 +126,18 @@ class Verifier:
                     future = self._remember(key, candidate)
                     fresh.append((candidate, future))
                 futures.append(future)
-            size = len(fresh) if request.prefix else _CANDIDATES_PER_JOB
-            for i in range(0, len(fresh), size or 1):
-                candidates, owed = zip(*fresh[i : i + size], strict=True)
-                self._jobs.put(_Job(prefix=request.prefix, candidates=list(candidates), futures=list(owed)))
+            self._put(request.prefix, fresh)
         return _gather(futures)
+
+    def _put(self, prefix: str, fresh: list[tuple[str, Future]]) -> None:
+        """Queues what is to run after a prefix, which runs once, or by eights if there is none."""
+        prefix_is_heavy = bool(self._names_heavy(prefix))
+        for heavy in (False, True):
+            own = [row for row in fresh if (prefix_is_heavy or bool(self._names_heavy(row[0]))) == heavy]
+            size = len(own) if prefix else _CANDIDATES_PER_JOB
+            for i in range(0, len(own), size or 1):
+                candidates, owed = zip(*own[i : i + size], strict=True)
+                self._jobs.put(_Job(prefix=prefix, candidates=list(candidates), futures=list(owed), heavy=heavy))
 
     def run(self, requests: Iterable[Request]) -> list[list[Outcome]]:
         """Runs all `requests` and returns their outcomes in the same order."""
@@ -157,8 +180,9 @@ class Verifier:
                 if self._cache.get(digest) is done:
                     del self._cache[digest]
 
-    def _start_cell(self) -> SandboxProcess:
-        cell = SandboxProcess("cell", self._settings)
+    def _start_cell(self, *, heavy: bool) -> SandboxProcess:
+        settings = {"limits": dataclasses.asdict(self.limits), "preload": self._preload if heavy else ()}
+        cell = SandboxProcess("cell", settings)
         with self._lock:
             self._cells.add(cell)
             closed = self._closed
@@ -172,43 +196,40 @@ class Verifier:
         with self._lock:
             self._cells.discard(cell)
 
-    def _work(self, cell: SandboxProcess | None) -> None:
-        """One worker thread's life. `cell` is None where there is none yet, or it was lost."""
+    def _work(self, first: SandboxProcess | None) -> None:
+        """One worker thread's life, with `first` as its light cell if that has been started."""
+        cells: dict[bool, SandboxProcess] = {} if first is None else {False: first}
         while (job := self._jobs.get()) is not None:
             try:
-                cell, outcomes = self._attempt(cell, job.prefix, job.candidates)
+                outcomes = self._attempt(cells, job, job.candidates)
                 if outcomes is None:
                     outcomes = []
                     for candidate in job.candidates:
-                        cell, again = self._attempt(cell, job.prefix, [candidate])
+                        again = self._attempt(cells, job, [candidate])
                         outcomes += again or [Outcome(verdict=Verdict.UNVERIFIED, error="its cell was lost, twice")]
             except _Closed:
                 _abandon(job)
-                if cell is not None:
-                    self._drop_cell(cell)
-                    cell = None
                 continue
             for future, outcome in zip(job.futures, outcomes, strict=True):
                 future.set_result(outcome)
-        if cell is not None:
+        for cell in cells.values():
             self._drop_cell(cell)
 
-    def _attempt(
-        self, cell: SandboxProcess | None, prefix: str, candidates: list[str]
-    ) -> tuple[SandboxProcess | None, list[Outcome] | None]:
-        """The cell, if it lives, and the outcomes, unless it was lost. Raises _Closed."""
+    def _attempt(self, cells: dict[bool, SandboxProcess], job: _Job, candidates: list[str]) -> list[Outcome] | None:
+        """The outcomes, or None if the cell was lost, which is then not among `cells` any more. Raises _Closed."""
         if self._closed:
             raise _Closed
         try:
-            cell = cell or self._start_cell()
-            return cell, self._ask(cell, prefix, candidates)
+            if job.heavy not in cells:
+                cells[job.heavy] = self._start_cell(heavy=job.heavy)
+            return self._ask(cells[job.heavy], job.prefix, candidates)
         except ProcessLost as error:
-            if cell is not None:
-                self._drop_cell(cell)
+            if job.heavy in cells:
+                self._drop_cell(cells.pop(job.heavy))
             if self._closed:
                 raise _Closed from error
             _log.warning("verifier: lost a cell: %s", error)
-            return None, None
+            return None
 
     def _ask(self, cell: SandboxProcess, prefix: str, candidates: list[str]) -> list[Outcome]:
         limits = self.limits

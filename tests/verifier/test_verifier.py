@@ -10,6 +10,7 @@ import time
 import pytest
 
 from rstar_jax.verifier import Limits, Request, Verdict, Verifier
+from rstar_jax.verifier.process import SandboxProcess
 
 
 def descendants(pid=None):
@@ -144,10 +145,39 @@ def test_a_host_that_is_killed_leaves_no_process():
 
 
 def test_a_host_where_nothing_can_run_says_so():
-    with pytest.raises(RuntimeError, match="does not start"):
+    with pytest.raises(ValueError, match="no_such_module is not installed"):
         Verifier(preload=("no_such_module",))
     with pytest.raises(ValueError, match="workers >= 1, got 0"):
         Verifier(workers=0)
+
+
+def test_nothing_runs_without_seccomp_unless_that_is_asked_for(monkeypatch):
+    def weaker(module, settings):
+        process = SandboxProcess(module, settings)
+        process.hello["layers"].remove("seccomp")
+        return process
+
+    monkeypatch.setattr("rstar_jax.verifier.verifier.SandboxProcess", weaker)
+    before = set(descendants())
+    with pytest.raises(ValueError, match="require_seccomp: this host has no seccomp"):
+        Verifier(workers=1)
+    wait_until(lambda: set(descendants()) == before)
+    with Verifier(Limits(require_seccomp=False), workers=1) as verifier:
+        assert verifier.run([Request(prefix="", candidates=("print(1)",))])[0][0].ok
+
+
+def test_a_program_that_names_a_heavy_module_finds_it_loaded():
+    with Verifier(workers=1) as verifier:
+        rows = verifier.run(
+            [
+                Request(prefix="", candidates=("import sympy\nprint(sympy.factorint(12))", "print(1)")),
+                Request(prefix="from sympy import *", candidates=("print(Rational(1, 2))", "print(2)")),
+                Request(prefix="y = 3", candidates=("print(y)", "import numpy\nprint(numpy.arange(y))")),
+            ]
+        )
+        outputs = [[outcome.output for outcome in row] for row in rows]
+        assert outputs == [["{2: 2, 3: 1}\n", "1\n"], ["1/2\n", "2\n"], ["3\n", "[0 1 2]\n"]]
+        assert max(outcome.cpu_seconds for row in rows for outcome in row) < 0.2  # an import of sympy takes longer
 
 
 def test_a_cell_knows_nothing_of_jax(verifier):

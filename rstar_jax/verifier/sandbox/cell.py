@@ -26,17 +26,13 @@ import time
 import traceback
 import types
 
-from . import clocks, forks, frames, isolation, programs, syscalls
+from . import clocks, forks, frames, isolation, programs, syscalls, warm_up
 
 # The library modules that programs import most, loaded once here and shared by every fork.
 _PRELOADED = (
     "bisect", "cmath", "collections", "copy", "decimal", "fractions", "functools", "heapq", "itertools", "math",
     "operator", "random", "re", "statistics", "string", "typing",
 )  # fmt: skip
-# Run before anything is forked. Python rewrites bytecode as it warms up, and fills caches; what is settled here is not
-# written again, page by page, in every fork.
-_WARM_UP = "def f(n):\n    return n + 1\nx = [f(i) for i in range(5)]\nprint(sum(x), f'{x}')\nimport math\n1 / 0"
-_WARM_UP_RUNS = 32
 _PAGE_BYTES = 4096
 _RESERVE_BYTES = 4 << 20
 _GO, _UP, _OUTPUT, _PREFIX_FDS_END = 20, 21, 22, 23  # the descriptors of a prefix process; below the limit on them
@@ -74,6 +70,8 @@ class Cell:
         register, os.register_at_fork = os.register_at_fork, lambda **_: None  # forks run no hooks, so take none
         for name in (*_PRELOADED, *settings["preload"]):
             importlib.import_module(name)
+        for name in settings["preload"]:
+            warm_up.run(name)
         os.register_at_fork = register
         sys.dont_write_bytecode = True  # up to here the libraries are ours, and compiling them every time is slow
         self._null = os.open(os.devnull, os.O_RDWR)
@@ -99,8 +97,9 @@ class Cell:
         sys.stderr = sys.__stderr__ = _writer(2)
         main = types.ModuleType("__main__")
         namespace = main.__dict__
-        for _ in range(_WARM_UP_RUNS):
-            programs.report(self._page, bytes(programs.SECRET_BYTES), *programs.execute(_WARM_UP, namespace, []))
+        for _ in range(warm_up.LIBRARY_RUNS):
+            ended = programs.execute(warm_up.LIBRARY, namespace, [])
+            programs.report(self._page, bytes(programs.SECRET_BYTES), *ended)
         namespace.clear()
         namespace["__name__"] = "__main__"
         sys.modules["__main__"] = main

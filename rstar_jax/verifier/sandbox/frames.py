@@ -26,7 +26,10 @@ def receive(sock: socket.socket) -> object | None:
     if length > _LIMIT:
         raise ValueError(f"expected a frame of at most {_LIMIT} bytes, got one of {length}")
     data = _exactly(sock, length)
-    return None if data is None else json.loads(data)
+    try:
+        return None if data is None else json.loads(data)
+    except RecursionError:
+        raise ValueError("expected a frame of ours, got one that is nested too deeply") from None
 
 
 def _exactly(sock: socket.socket, size: int) -> bytes | None:

@@ -9,11 +9,16 @@ host kills the grader at its deadline. The template makes that cheap: a new grad
 import gc
 import logging
 import os
+import re
 import resource
 import socket
 import sys
+from fractions import Fraction
 
-from . import forks, frames, isolation, syscalls
+import sympy
+from math_verify import parse, verify
+
+from . import decimals, forks, frames, isolation, python_text, syscalls
 
 _MEMORY_BYTES = 2 << 30
 
@@ -66,13 +71,62 @@ def _warm_up() -> None:
 
 def _compare(gold: str, answer: str) -> bool | None:
     """Whether both texts mean the same; None if the gold answer cannot be read."""
-    from math_verify import parse, verify  # here, not above: the import takes a second, and the host never needs it
-
     expected = parse(_as_latex(gold), parsing_timeout=None)
     if not expected:
         return None
     given = parse(_as_latex(answer), parsing_timeout=None)
-    return bool(given) and bool(verify(expected, given, strict=True, timeout_seconds=None))
+    if given and verify(expected, given, strict=True, timeout_seconds=None):
+        return True
+    return _equals_python(gold, expected, answer)
+
+
+def _equals_python(gold: str, expected: list, answer: str) -> bool:
+    """Whether an answer as Python writes it, or a decimal of an irrational number, means the gold answer."""
+    value = python_text.read(answer)
+    if isinstance(value, tuple | list | set):
+        return _equal_sequences(gold, value)
+    if isinstance(value, sympy.Set):
+        return expected[0] == value
+    if not isinstance(value, sympy.Expr | sympy.MatrixBase):
+        return False
+    if verify(expected, [value], strict=True, timeout_seconds=None):
+        return True
+    exact = expected[0]
+    real = isinstance(exact, sympy.Expr) and exact.is_real and not exact.is_Float and exact.is_number
+    return bool(real) and decimals.stands_for(answer, Fraction(str(sympy.N(exact, 40))))
+
+
+def _equal_sequences(gold: str, value: tuple | list | set) -> bool:
+    """A tuple is ordered and has parentheses; a list means an enumeration without any; a set is either or in braces."""
+    text = re.sub(r"\\\\(left|right)(?![a-z])|[$\\s]", "", gold).replace("\\{", "{").replace("\\}", "}")
+    bracket = text[:1] if (text[:1], text[-1:]) in (("(", ")"), ("{", "}"), ("[", "]")) else ""
+    if bracket not in {tuple: ("(",), list: ("",), set: ("", "{")}[type(value)]:
+        return False
+    parts, rest = _split(text[1:-1] if bracket else text), list(value)
+    if len(parts) != len(rest) or not all(isinstance(element, sympy.Expr) for element in rest):
+        return False
+    for part in parts:
+        wanted = parse(_as_latex(part), parsing_timeout=None)
+        places = range(1) if isinstance(value, tuple) else range(len(rest))
+        for place in places:
+            if wanted and verify(wanted, [rest[place]], strict=True, timeout_seconds=None):
+                del rest[place]
+                break
+        else:
+            return False
+    return True
+
+
+def _split(text: str) -> list[str]:
+    """The parts between commas that no bracket holds."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
 
 
 def _as_latex(text: str) -> str:

@@ -1,0 +1,132 @@
+"""Executions and grades a second and core, beside a process for each program and beside replaying: one JSON line.
+
+    python -m tests.benchmarks.verify [--pairs=FILE] [--cores=2]
+
+trivial_per_second_core: programs of one line. sympy_candidates_per_second_core: eight candidates behind prefixes of one
+to eight steps, each a sympy call. subprocess_ratio: these against `subprocess.run` of prefix and candidate together.
+replay_ratio: against one process that imported sympy and runs prefix and candidate with `exec`, as the released code
+does. grades_per_second_core: of pairs in FILE ({"gold", "answer"} a line), or of some that are made up here.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+from rstar_jax.verifier import Grader, Limits, Request, Verifier
+
+STEPS = (
+    "from sympy import *\nx, y = symbols('x y')\np = expand((x + {0}) * (x - 3) ** 2)",
+    "r = solve(Eq(x**2 - {0} * x + 2, 0), x)\nprint(r)",
+    "q = factor(p)\nprint(q, {0})",
+    "d = diff(p * sin({0} * x), x)\nprint(simplify(d.subs(x, 0)))",
+    "s = solve([x + y - {0}, x - y - 1], [x, y])\nprint(s)",
+    "i = integrate(x**2 + {0} * x, (x, 0, 3))\nprint(i)",
+    "n = sum(k for k in range(1, 200) if gcd(k, {0} + 6) == 1)\nprint(n)",
+    "v = sqrt({0} + 8) * Rational(3, 4)\nprint(nsimplify(v), v.evalf())",
+)
+CANDIDATES = 8
+REPLAY = """
+import json, sys, time
+import sympy
+rows = json.load(sys.stdin)
+start = time.perf_counter()
+for prefix, candidate in rows:
+    exec(prefix + "\\n" + candidate, {"print": lambda *_: None})
+print(time.perf_counter() - start)
+"""
+
+
+def expansions(trees: int) -> list[Request]:
+    """`trees` programs of eight steps, each searched along its length."""
+    requests = []
+    for tree in range(trees):
+        for depth in range(1, len(STEPS)):
+            prefix = "\n".join(step.format(tree + 2) for step in STEPS[:depth])
+            candidates = tuple(STEPS[depth].format(100 * tree + candidate + 2) for candidate in range(CANDIDATES))
+            requests.append(Request(prefix=prefix, candidates=candidates))
+    return requests
+
+
+def seconds(work) -> float:
+    """How long `work` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def by_subprocess(requests: list[Request]) -> float:
+    """Candidates a second on one core, each a new process."""
+    programs = [f"{request.prefix}\n{request.candidates[0]}" for request in requests]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+    def work() -> None:
+        for program in programs:
+            subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, env=environment)
+
+    return len(programs) / seconds(work)
+
+
+def by_replay(requests: list[Request]) -> float:
+    """Candidates a second on one core, in one process that runs every prefix again."""
+    rows = [(request.prefix, candidate) for request in requests for candidate in request.candidates]
+    done = subprocess.run([sys.executable, "-c", REPLAY], input=json.dumps(rows), capture_output=True, text=True)
+    return len(rows) / float(done.stdout)
+
+
+def made_up_pairs() -> list[tuple[str, str]]:
+    """Equal and different answers of many kinds, each new to the grader."""
+    kinds = (
+        (r"\frac{{{0}}}{{7}}", "{0}/7"),
+        (r"{0}\sqrt{{3}}", r"\sqrt{{3}} \cdot {0}"),
+        ("x^2 + {0}", "{0} + x^2"),
+        ("({0}, 2)", "(2, {0})"),
+        ("{0}", "{0}.0"),
+        (r"{0}\pi", "{0}*pi"),
+    )
+    return [(gold.format(n), answer.format(n)) for n in range(10, 60) for gold, answer in kinds]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pairs")
+    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--trivial", type=int, default=4000)
+    parser.add_argument("--trees", type=int, default=12)
+    flags = parser.parse_args()
+    trivial = [
+        Request(prefix="", candidates=tuple(f"print({i} + {j})" for j in range(8))) for i in range(flags.trivial // 8)
+    ]
+    requests = expansions(flags.trees)
+    with Verifier(Limits(), workers=flags.cores) as verifier:
+        warm = [Request(prefix="", candidates=tuple(f"import sympy  # {i}" for i in range(8 * flags.cores)))]
+        verifier.run(warm)
+        trivial_rate = 8 * len(trivial) / seconds(lambda: verifier.run(trivial)) / flags.cores
+        rows = []
+        took = seconds(lambda: rows.extend(verifier.run(requests)))
+    bad = [outcome for row in rows for outcome in row if not outcome.ok]
+    if bad:
+        raise RuntimeError(f"{len(bad)} programs did not run, for example {bad[0]}")
+    rate = CANDIDATES * len(requests) / took / flags.cores
+    pairs = made_up_pairs()
+    if flags.pairs:
+        with open(flags.pairs) as file:
+            pairs = [(row["gold"], row["answer"]) for row in map(json.loads, file)]
+    with Grader(flags.cores) as grader:
+        grader.grade([("x + 1", f"1 + x + 0 \\cdot {i}") for i in range(flags.cores)])
+        grade_rate = len(set(pairs)) / seconds(lambda: grader.grade(pairs)) / flags.cores
+    line = {
+        "cores": flags.cores,
+        "trivial_per_second_core": trivial_rate,
+        "sympy_candidates_per_second_core": rate,
+        "subprocess_ratio": rate / by_subprocess(requests[:: len(requests) // 7]),
+        "replay_ratio": rate / by_replay(requests),
+        "grades_per_second_core": grade_rate,
+    }
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
