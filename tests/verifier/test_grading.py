@@ -21,13 +21,20 @@ EXACT = [
     ("\\frac{1}{2}", "2/4", True),
     ("\\dfrac{-1}{2}", "-0.5", True),
     ("-\\frac{1}{2}", "\\frac{1}{2}", False),
-    ("\\frac{1}{3}", "0.3333333333333333", False),
+    ("\\frac{1}{3}", "0.3333333333333333", True),
     ("$x + 1$", "x+1", True),
     ("\\left( 1, 2 \\right)", "(1,2)", True),
     ("\\$12", "12", True),
     ("\\text{Sunday}", "\\text{Sunday}", True),
     ("1", "", False),
     ("1", "   ", False),
+    ("\\frac{2}{7}", "0.2857", True),
+    ("\\frac{2}{7}", "0.2858", False),
+    ("\\frac{2}{7}", "0.286", False),
+    ("-\\frac{8}{17}", "-0.47058823529411764", True),
+    ("7\\frac{3}{4}", "7 3/4", True),
+    ("7\\frac{3}{4}", "31/4", True),
+    ("7\\frac{3}{4}", "21/4", False),
     # What takes algebra, or might.
     ("x+1", "1+x", None),
     ("12", "1 2", None),
@@ -43,7 +50,25 @@ ALGEBRA = [
     ("\\frac{\\pi}{2}", "\\pi/2", True),
     ("(1,2)", "[1,2]", False),
     ("(1,2)", "(2,1)", False),
-    ("\\sqrt{2}", "1.4142", False),
+    ("\\sqrt{2}", "1.4142", True),
+    ("\\sqrt{2}", "1.4143", False),
+    ("\\sqrt{2}", "1.41", False),
+    ("\\sqrt{4}", "2.0001", False),
+    ("15\\pi", "15*pi", True),
+    ("1+\\sqrt{5}", "1 + math.sqrt(5)", True),
+    ("\\frac{3}{4}", "Fraction(3, 4)", True),
+    ("100000", "1e5", True),
+    ("3+4i", "3 + 4*I", True),
+    ("1,2", "[1, 2]", True),
+    ("1,2", "[2, 1]", True),
+    ("1,2", "[1, 3]", False),
+    ("1,2", "[1, 2, 2]", False),
+    ("(1,2)", "Interval(1, 2)", False),
+    ("[0,1)", "Interval.Ropen(0, 1)", True),
+    ("(\\sqrt{2}, 1)", "(sqrt(2), 1)", True),
+    ("(\\sqrt{2}, 1)", "(1, sqrt(2))", False),
+    ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "Matrix([[1], [2]])", True),
+    ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "Matrix([[2], [1]])", False),
     ("2", "\\text{two apples}", False),
 ]
 
@@ -57,7 +82,8 @@ def grader():
 @pytest.mark.parametrize(("gold", "answer", "equal"), EXACT)
 def test_exact_comparison(gold, answer, equal):
     assert exact.compare(gold, answer) is equal
-    assert exact.compare(answer, gold) is equal
+    if not (equal and "." in answer and "frac" in gold):  # a decimal may stand for a fraction, and not the reverse
+        assert exact.compare(answer, gold) is equal
 
 
 def test_numbers_need_no_process():
@@ -76,7 +102,7 @@ def test_the_labelled_table_has_no_false_positive(grader, table):
     verdicts = grader.grade([(pair["gold"], pair["answer"]) for pair in pairs])
     wrong = [(pair, verdict) for pair, verdict in zip(pairs, verdicts, strict=True) if verdict != pair["equal"]]
     assert [pair for pair, verdict in wrong if verdict is True] == []
-    assert len(wrong) <= 20, wrong  # known losses: Python text, rounded decimals, inequalities against intervals
+    assert len(wrong) <= 0.03 * sum(pair["equal"] for pair in pairs), wrong  # inequalities; which log is meant
 
 
 def test_no_answer_is_evaluated(grader, tmp_path):

@@ -89,9 +89,11 @@ def _equals_python(gold: str, expected: list, answer: str) -> bool:
         return expected[0] == value
     if not isinstance(value, sympy.Expr | sympy.MatrixBase):
         return False
-    if verify(expected, [value], strict=True, timeout_seconds=None):
-        return True
     exact = expected[0]
+    if isinstance(exact, sympy.Expr) and value.has(sympy.I):
+        exact = exact.subs({symbol: sympy.I for symbol in exact.free_symbols if symbol.name == "i"})
+    if verify([exact], [value], strict=True, timeout_seconds=None):
+        return True
     real = isinstance(exact, sympy.Expr) and exact.is_real and not exact.is_Float and exact.is_number
     return bool(real) and decimals.stands_for(answer, Fraction(str(sympy.N(exact, 40))))
 
