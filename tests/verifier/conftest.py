@@ -2,9 +2,13 @@
 
 import json
 
+import hypothesis
 import pytest
 
 from rstar_jax.verifier import Limits, Verifier
+
+hypothesis.settings.register_profile("busy host", deadline=None)
+hypothesis.settings.load_profile("busy host")
 
 LIMITS = Limits(cpu_seconds=0.5, wall_seconds=4.0, prefix_cpu_seconds=0.5, prefix_wall_seconds=4.0)
 

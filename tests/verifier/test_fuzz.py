@@ -4,7 +4,7 @@ import json
 import socket
 import struct
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rstar_jax.trajectory import markers, steps
@@ -83,7 +83,6 @@ def test_exact_comparison_raises_nothing(gold, answer):
         assert decimals.stands_for(answer, value) in (True, False)
 
 
-@settings(deadline=None)
 @given(ANSWERS)
 def test_python_text_is_read_or_not(text):
     python_text.read(text)  # raises nothing; powers that take for ever are the sandbox's to end
