@@ -158,6 +158,7 @@ class Cell:
                 secret = self._arm()
                 child = self._ask_prefix(len(outcomes), secret, go, up)
                 if child is None:
+                    self._check_not_killed(os.waitpid(pid, os.WNOHANG)[1])
                     failure = "it ended before all of its candidates had run"
                 else:
                     outcomes.append(self._finish(child, secret))
@@ -274,6 +275,7 @@ class Cell:
         elif ended is not None:
             verdict, error = _VERDICTS.get(ended[0], "early_exit"), ended[1]
         elif os.WIFSIGNALED(status):
+            self._check_not_killed(status)
             number = os.WTERMSIG(status)
             verdict = "timeout_cpu" if number == signal.SIGXCPU else "crash"
             error = f"killed by {_SIGNALS.get(number, number)}"
@@ -285,6 +287,11 @@ class Cell:
             "error": error,
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 6),
         }
+
+    def _check_not_killed(self, status: int) -> None:
+        """Raises for a process that was killed from outside: under the filter no program can do that to itself."""
+        if self._filter is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+            raise RuntimeError("a program was killed from outside, perhaps because memory ran out")
 
     def _kill_strays(self) -> None:
         """Kills and reaps every process that a request left behind: as the subreaper, this one is their parent."""
