@@ -37,6 +37,7 @@ _PAGE_BYTES = 4096
 _RESERVE_BYTES = 4 << 20
 _GO, _UP, _OUTPUT, _PREFIX_FDS_END = 20, 21, 22, 23  # the descriptors of a prefix process; below the limit on them
 _PREFIX_ANSWERS_SECONDS = 10.0
+_PREFIX_ENDS_SECONDS = 1.0
 _SIGNALS = {number.value: number.name for number in signal.Signals}
 _VERDICTS = {programs.DONE: "ok", programs.ERROR: "error", programs.EXIT: "exit", programs.MEMORY: "memory"}
 
@@ -158,6 +159,7 @@ class Cell:
                 secret = self._arm()
                 child = self._ask_prefix(len(outcomes), secret, go, up)
                 if child is None:
+                    select.select([watched], [], [], _PREFIX_ENDS_SECONDS)  # its pipes close before it has ended
                     self._check_not_killed(os.waitpid(pid, os.WNOHANG)[1])
                     failure = "it ended before all of its candidates had run"
                 else:
