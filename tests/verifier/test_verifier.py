@@ -238,7 +238,8 @@ def test_twenty_thousand_programs_and_a_kill_every_three_seconds():
             [Request(prefix=prefix.format(-2), candidates=(program.format(-2),)) for prefix, program, _ in SOAK]
         )
         processes, files, memory = set(descendants()), len(os.listdir("/proc/self/fd")), resident_bytes()
-        assert (len(processes), files) == (len(before[0]), before[1])
+        cells = 2 * verifier.workers  # a light and a heavy one each, of two processes at most, and a socket
+        assert len(processes) <= 2 * cells and files <= before[1] + cells
         assert memory < before[2] + (64 << 20)  # the outcomes that are remembered
         assert not [pid for pid in processes if state(pid) == "Z"]
 
