@@ -2,11 +2,9 @@
 
 import os
 import pathlib
-import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -194,59 +192,3 @@ def test_nothing_piles_up():
         files, processes = len(os.listdir("/proc/self/fd")), len(descendants())
         verifier.run([Request(prefix="pass" * (i % 2), candidates=(f"print({i})",)) for i in range(300)])
         assert (len(os.listdir("/proc/self/fd")), len(descendants())) == (files, processes)
-
-
-SOAK = (
-    ("", "print({0})", Verdict.OK),
-    ("x = {0}", "print(x)", Verdict.OK),
-    ("", "1 / ({0} * 0)", Verdict.ERROR),
-    ("import sympy", "print(sympy.Integer({0}))", Verdict.OK),
-    ("", "print('x' * (5000 + {0}))", Verdict.OUTPUT_LIMIT),
-    ("", "import os\nos._exit({0} % 7)", Verdict.EARLY_EXIT),
-    ("", "import os\nos.fork({0})", Verdict.ERROR),
-)
-
-
-@pytest.mark.slow
-def test_twenty_thousand_programs_and_a_kill_every_three_seconds():
-    count, rng = 20_000, random.Random(0)
-    with Verifier(workers=2) as verifier:
-        verifier.run(
-            [Request(prefix=prefix.format(-1), candidates=(program.format(-1),)) for prefix, program, _ in SOAK]
-        )
-        before = set(descendants()), len(os.listdir("/proc/self/fd")), resident_bytes()
-        over = threading.Event()
-
-        def kill() -> None:
-            while not over.wait(3.0):
-                if alive := descendants():
-                    _kill(rng.choice(alive))
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        outcomes = []
-        for start in range(0, count, 500):
-            rows = [(i, *SOAK[i % len(SOAK)]) for i in range(start, start + 500)]
-            requests = [Request(prefix=p.format(i), candidates=(program.format(i),)) for i, p, program, _ in rows]
-            outcomes += [(row[3], outcome) for row, [outcome] in zip(rows, verifier.run(requests), strict=True)]
-        over.set()
-        killer.join()
-        assert len(outcomes) == count
-        wrong = [(expected, outcome) for expected, outcome in outcomes if outcome.verdict is not expected]
-        assert {outcome.verdict for _, outcome in wrong} <= {Verdict.UNVERIFIED} and len(wrong) < 20, wrong[:5]
-        verifier.run(
-            [Request(prefix=prefix.format(-2), candidates=(program.format(-2),)) for prefix, program, _ in SOAK]
-        )
-        processes, files, memory = set(descendants()), len(os.listdir("/proc/self/fd")), resident_bytes()
-        cells = 2 * verifier.workers  # a light and a heavy one each, of two processes at most, and a socket
-        assert len(processes) <= 2 * cells and files <= before[1] + cells
-        assert memory < before[2] + (64 << 20)  # the outcomes that are remembered
-        assert not [pid for pid in processes if state(pid) == "Z"]
-
-
-def resident_bytes():
-    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def state(pid):
-    return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
