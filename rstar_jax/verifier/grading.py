@@ -1,8 +1,9 @@
 """Decides whether an answer is right: exactly where that is possible, with math-verify in a sandbox where it is not.
 
 No answer is ever evaluated here. Rules in their order: an answer over 1,000 characters is wrong; equal text is right;
-two plain numbers are compared as exact fractions, without tolerance; the rest goes to a math-verify process with a hard
-deadline, and what that cannot decide in time is None, "undecided".
+two plain numbers are compared as exact fractions, where a decimal of four digits may stand for the fraction that rounds
+to it, and nothing else has a tolerance; the rest goes to a process of math-verify, and of a reader of Python text, with
+a hard deadline, and what that cannot decide in time is None, "undecided".
 """
 
 import collections

@@ -16,7 +16,7 @@ _OPERATORS = {
     ast.Div: lambda a, b: a / b,
     ast.Pow: lambda a, b: a**b,
 }
-_CONSTANTS = {"pi": sympy.pi, "E": sympy.E, "I": sympy.I, "oo": sympy.oo, "inf": sympy.oo, "e": sympy.Symbol("e")}
+_CONSTANTS = {"pi": sympy.pi, "E": sympy.E, "I": sympy.I, "oo": sympy.oo, "inf": sympy.oo}
 _FUNCTIONS = {
     **{name: getattr(sympy, name) for name in ("sqrt", "cbrt", "exp", "log", "ln", "factorial", "binomial", "Abs")},
     **{name: getattr(sympy, name) for name in ("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh")},
