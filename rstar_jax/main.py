@@ -3,6 +3,7 @@
 import argparse
 import errno
 import importlib
+import logging
 import os
 import sys
 
@@ -51,12 +52,22 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return flags
 
 
+def show_log() -> None:
+    """Shows what the package has to say on the standard error stream; what other packages log stays as it is."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("rstar: %(message)s"))
+    logger = logging.getLogger("rstar_jax")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs a mode. Bad input is one line and exit status 2; a disk that is full, 1."""
     given = vars(parse(sys.argv[1:] if arguments is None else arguments))
     with_model = f"{given['mode']} --model" if given.get("model") else ""
     module, function, names = MODES.get(with_model) or MODES[given["mode"]]
     flags = {name.rstrip("!"): given[name.rstrip("!")] for name in names}
+    show_log()
     try:
         from rstar_jax import configuration
 

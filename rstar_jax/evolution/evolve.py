@@ -7,6 +7,8 @@ is not read back from the folder, so a resumed run and an undisturbed one see th
 """
 
 import dataclasses
+import datetime
+import platform
 import time
 from collections.abc import Callable, Sequence
 
@@ -38,6 +40,14 @@ def evolve(config: EvolutionConfig, run_dir: epath.PathLike) -> epath.Path:
         jax.config.update("jax_compilation_cache_dir", str(folder.path / "compiled"))
     _prepare_problems(config, folder)
     with open_world(config, folder.path) as world:
+        device = jax.devices()[0]
+        folder.log_start(
+            time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            python=platform.python_version(),
+            jax=jax.__version__,
+            devices=f"{jax.device_count()} {device.device_kind}",
+            isolation=world.verifier.layers,
+        )
         Evolution(config, folder, world).run()
     return report(folder.path)
 

@@ -67,6 +67,12 @@ class RunFolder:
             f"{changed[0].strip()!r}. Give another --run_dir, or the old configuration"
         )
 
+    def log_start(self, **facts: Any) -> None:
+        """Adds a line to `starts.jsonl`: on what the run was begun, or went on."""
+        file = self.path / "starts.jsonl"
+        before = file.read_text() if file.exists() else ""
+        publish(file, before + json.dumps(facts) + "\n")
+
     def round(self, number: int) -> epath.Path:
         """The folder of a round; 0 is the bootstrap."""
         return self.path / f"round_{number}"

@@ -1,20 +1,22 @@
 """The commands `rstar verify` and `rstar grade`: JSON lines in, a line of verdicts out for each, in order."""
 
-import collections
 import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+import queue
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TextIO
 
 from rstar_jax.verifier.grading import Grader
 from rstar_jax.verifier.protocol import Limits, Request
 from rstar_jax.verifier.verifier import Verifier
 
-_AHEAD = 256  # lines read before the first of them must be written; bounds memory, keeps the workers busy
+_AHEAD = 256  # lines read before the first of them is written; bounds memory, keeps the workers busy
 _SHOWN_CHARACTERS = 80
 
 
@@ -25,14 +27,9 @@ def verify(*, input: str, output: str, limits: Limits | None = None, workers: in
     Raises ValueError naming file and line where a line is malformed, OSError where a file cannot be used.
     """
     expected = 'an object with "candidates" (a list of strings) and "prefix" (a string, optional)'
-    with _writing(output) as write, Verifier(limits, workers) as verifier:
-        waiting = collections.deque()
-        for request in _records(input, _request, expected):
-            waiting.append(verifier.submit(request))
-            if len(waiting) == _AHEAD:
-                write(_outcomes(waiting.popleft().result()))
-        while waiting:
-            write(_outcomes(waiting.popleft().result()))
+    with _reading(input) as lines, _writing(output) as write, Verifier(limits, workers) as verifier:
+        requests = _records(lines, _request, expected)
+        _write_in_order(map(verifier.submit, requests), lambda outcomes: write(_outcomes(outcomes)))
 
 
 def grade(*, input: str, output: str, workers: int = 1) -> None:
@@ -41,11 +38,42 @@ def grade(*, input: str, output: str, workers: int = 1) -> None:
     input, output: file names, or "-" for the standard streams. The output file appears when it is complete.
     Raises ValueError naming file and line where a line is malformed, OSError where a file cannot be used.
     """
-    with _writing(output) as write, Grader(workers) as grader:
-        pairs = _records(input, _pair, 'an object with "gold" and "answer" (strings)')
-        while batch := [pair for pair, _ in zip(pairs, range(_AHEAD), strict=False)]:
-            for equal in grader.grade(batch):
-                write({"equal": equal})
+    with (
+        _reading(input) as lines,
+        _writing(output) as write,
+        Grader(workers) as grader,
+        ThreadPoolExecutor(workers) as threads,
+    ):
+        pairs = _records(lines, _pair, 'an object with "gold" and "answer" (strings)')
+        verdicts = (threads.submit(grader.grade, [pair]) for pair in pairs)
+        _write_in_order(verdicts, lambda equal: write({"equal": equal[0]}))
+
+
+def _write_in_order(futures: Iterator[Future], write: Callable[[object], None]) -> None:
+    """Writes each result once it and those before it are there, while the next lines are read or waited for."""
+    started: queue.Queue[Future | None] = queue.Queue(_AHEAD)
+    failures = []
+
+    def write_results() -> None:
+        while (future := started.get()) is not None:
+            try:
+                if not failures:
+                    write(future.result())
+            except BaseException as error:
+                failures.append(error)
+
+    writer = threading.Thread(target=write_results, name="writer", daemon=True)
+    writer.start()
+    try:
+        for future in futures:
+            started.put(future)
+            if failures:
+                break
+    finally:
+        started.put(None)
+        writer.join()
+    if failures:
+        raise failures[0]
 
 
 def _request(record: object) -> Request | None:
@@ -68,30 +96,32 @@ def _outcomes(outcomes: list) -> dict:
     return {"outcomes": [dataclasses.asdict(outcome) for outcome in outcomes]}
 
 
-def _records(name: str, read: Callable[[object], object], expected: str) -> Iterator:
+def _reading(name: str) -> contextlib.AbstractContextManager[TextIO]:
+    return contextlib.nullcontext(sys.stdin) if name == "-" else open(name, encoding="utf-8")
+
+
+def _records(lines: TextIO, read: Callable[[object], object], expected: str) -> Iterator:
     """Yields what `read` makes of each line that is not empty."""
-    with contextlib.nullcontext(sys.stdin) if name == "-" else open(name, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = read(json.loads(line))
-            except ValueError:
-                record = None
-            if record is None:
-                shown = line.strip()
-                shown = shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "..."
-                name = "standard input" if name == "-" else name
-                raise ValueError(f"{name}, line {number}: expected {expected}, got {shown}")
-            yield record
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = read(json.loads(line))
+        except ValueError:
+            record = None
+        if record is None:
+            shown = line.strip()
+            shown = shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "..."
+            name = "standard input" if lines is sys.stdin else lines.name
+            raise ValueError(f"{name}, line {number}: expected {expected}, got {shown}")
+        yield record
 
 
 @contextlib.contextmanager
 def _writing(name: str) -> Iterator[Callable[[dict], None]]:
     """Gives a function that writes one record; the file takes its name only if nothing went wrong."""
     if name == "-":
-        yield lambda record: _write(sys.stdout, record)
-        sys.stdout.flush()
+        yield lambda record: print(json.dumps(record), flush=True)
         return
     path = pathlib.Path(name)
     if not path.parent.is_dir():
@@ -99,11 +129,8 @@ def _writing(name: str) -> Iterator[Callable[[dict], None]]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with open(partial, "w", encoding="utf-8") as file:
-            yield lambda record: _write(file, record)
+            yield lambda record: print(json.dumps(record), file=file)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
-
-def _write(file: TextIO, record: dict) -> None:
-    file.write(json.dumps(record) + "\n")

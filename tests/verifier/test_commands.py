@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 
 import pytest
@@ -32,6 +33,25 @@ def test_grade_round_trip_over_the_standard_streams(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO('{"gold": "1", "answer": "1.0"}\n{"gold": "1", "answer": "2"}\n'))
     commands.grade(input="-", output="-")
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"equal": True}, {"equal": False}]
+
+
+@pytest.mark.parametrize(
+    "mode, line, answer",
+    [
+        ("verify", {"candidates": ["print(1)"]}, "1\n"),
+        ("grade", {"gold": "x + 1", "answer": "1 + x"}, True),
+    ],
+)
+def test_a_line_is_answered_before_the_next_one_comes(mode, line, answer):
+    command = [sys.executable, "-m", "rstar_jax.main", mode, "--input=-", "--output=-"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    for _ in range(2):
+        process.stdin.write(json.dumps(line) + "\n")
+        process.stdin.flush()
+        given = json.loads(process.stdout.readline())
+        assert (given["equal"] if mode == "grade" else given["outcomes"][0]["output"]) == answer
+    process.communicate()
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '"print(1)"', '{"candidates": "print(1)"}', '{"candidates": [1]}',

@@ -83,7 +83,7 @@ def test_a_lost_cell_is_replaced_and_its_request_runs_again():
         waiting = verifier.submit(Request(prefix="", candidates=("import time\ntime.sleep(1)\nprint('done')",)))
         time.sleep(0.3)
         for pid in descendants():
-            _kill(pid)
+            kill(pid)
         assert [(outcome.verdict, outcome.output) for outcome in waiting.result()] == [(Verdict.OK, "done\n")]
 
 
@@ -92,14 +92,14 @@ def test_a_request_whose_cells_are_lost_again_and_again_is_unverified():
         waiting = verifier.submit(Request(prefix="", candidates=("import time\ntime.sleep(5)",)))
         while not waiting.done():
             for pid in descendants():
-                _kill(pid)
+                kill(pid)
             time.sleep(0.3)
         assert [outcome.verdict for outcome in waiting.result()] == [Verdict.UNVERIFIED]
         [[after]] = verifier.run([Request(prefix="", candidates=("print(1)",))])
         assert after.ok
 
 
-def _kill(pid):
+def kill(pid):
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
