@@ -5,7 +5,8 @@
 Tokens a second count sampled tokens over the time of everything, prompts included, with every program compiled before.
 peak_fraction: the time that the needed operations take at the peak of a matrix product, or the needed bytes at the peak
 of a copy, whichever is longer, over the time that passed; every prompt token is needed once, shared ones once for all.
-Peers that are installed take part: transformers (num_return_sequences); `peer_tokens_per_second` is the fastest's.
+Peers that are installed take part: transformers (num_return_sequences), vLLM, Tunix's sampler;
+`peer_tokens_per_second` is the fastest's.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import pathlib
 import time
 
 import jax
+import numpy as np
 
 from rstar_jax.decoding import DecodingConfig, Engine
 from rstar_jax.decoding.shards import compiled_programs
@@ -103,7 +105,73 @@ def by_transformers(flags: argparse.Namespace) -> float:
     return flags.prompts * flags.candidates * flags.tokens / (time.perf_counter() - start)
 
 
-PEERS = {"transformers": by_transformers}
+def by_tunix(flags: argparse.Namespace) -> float:
+    """Tokens a second of Tunix's sampler, prompt by prompt: it keeps the logits of a whole batch of prompts."""
+    from transformers import AutoTokenizer
+    from tunix.generate.sampler import CacheConfig, Sampler
+    from tunix.models.qwen2 import model, params
+
+    fields = json.loads((pathlib.Path(flags.model) / "config.json").read_text())
+    heads = fields["num_attention_heads"]
+    config = model.ModelConfig(
+        num_layers=fields["num_hidden_layers"],
+        vocab_size=fields["vocab_size"],
+        embed_dim=fields["hidden_size"],
+        hidden_dim=fields["intermediate_size"],
+        num_heads=heads,
+        head_dim=fields["hidden_size"] // heads,
+        num_kv_heads=fields["num_key_value_heads"],
+        rope_theta=fields["rope_theta"],
+        norm_eps=fields["rms_norm_eps"],
+        use_tied_embedding=fields["tie_word_embeddings"],
+    )
+    dtype = jax.numpy.dtype(flags.dtype)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("fsdp", "tp"))
+    tokenizer = AutoTokenizer.from_pretrained(flags.model)
+    texts = measure.prompts(flags.questions, flags.prompts)
+    longest = 8 + max(len(tokenizer.encode(text)) for text in texts)  # Tunix adds tokens of its own
+    with mesh:
+        network = params.create_model_from_safe_tensors(flags.model, config, mesh, dtype)
+        cache = CacheConfig(longest + flags.tokens, config.num_layers, config.num_kv_heads, config.head_dim)
+        sampler = Sampler(network, tokenizer, cache)
+
+        def sample(text: str) -> None:
+            jax.block_until_ready(
+                sampler(
+                    [text] * flags.candidates,
+                    max_generation_steps=flags.tokens,
+                    max_prompt_length=longest,
+                    eos_tokens=[-1],
+                    temperature=1.0,
+                    top_p=1.0,
+                    seed=0,
+                ).tokens
+            )
+
+        sample(texts[0])
+        start = time.perf_counter()
+        for text in texts:
+            sample(text)
+    return flags.prompts * flags.candidates * flags.tokens / (time.perf_counter() - start)
+
+
+def by_vllm(flags: argparse.Namespace) -> float:
+    """Tokens a second of vLLM with prefix caching, whose cache is empty when the clock starts."""
+    from vllm import LLM, SamplingParams
+
+    texts = measure.prompts(flags.questions, flags.prompts)
+    engine = LLM(flags.model, dtype=flags.dtype, enable_prefix_caching=True, max_model_len=2048)
+    sampling = SamplingParams(
+        n=flags.candidates, temperature=1.0, min_tokens=flags.tokens, max_tokens=flags.tokens, ignore_eos=True
+    )
+    engine.generate(texts[:1], sampling, use_tqdm=False)
+    engine.reset_prefix_cache()
+    start = time.perf_counter()
+    engine.generate(texts, sampling, use_tqdm=False)
+    return flags.prompts * flags.candidates * flags.tokens / (time.perf_counter() - start)
+
+
+PEERS = {"transformers": by_transformers, "vllm": by_vllm, "tunix": by_tunix}
 
 
 def main() -> None:
