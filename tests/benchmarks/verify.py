@@ -3,7 +3,7 @@
     python -m tests.benchmarks.verify [--pairs=FILE] [--cores=2]
 
 trivial_per_second_core: programs of one line. sympy_candidates_per_second_core: eight candidates behind prefixes of one
-to eight steps, each a sympy call. subprocess_ratio: these against `subprocess.run` of prefix and candidate together.
+to seven steps: the released code's own examples. subprocess_ratio: these against `subprocess.run` of prefix and candidate together.
 replay_ratio: against one process that imported sympy and runs prefix and candidate with `exec`, as the released code
 does. grades_per_second_core: of pairs in FILE ({"gold", "answer"} a line), or of some that are made up here.
 """
@@ -17,15 +17,16 @@ import time
 
 from rstar_jax.verifier import Grader, Limits, Request, Verifier
 
+# The two sympy programs among the released code's examples, one after the other, with numbers that vary.
 STEPS = (
-    "from sympy import *\nx, y = symbols('x y')\np = expand((x + {0}) * (x - 3) ** 2)",
-    "r = solve(Eq(x**2 - {0} * x + 2, 0), x)\nprint(r)",
-    "q = factor(p)\nprint(q, {0})",
-    "d = diff(p * sin({0} * x), x)\nprint(simplify(d.subs(x, 0)))",
-    "s = solve([x + y - {0}, x - y - 1], [x, y])\nprint(s)",
-    "i = integrate(x**2 + {0} * x, (x, 0, 3))\nprint(i)",
-    "n = sum(k for k in range(1, 200) if gcd(k, {0} + 6) == 1)\nprint(n)",
-    "v = sqrt({0} + 8) * Rational(3, 4)\nprint(nsimplify(v), v.evalf())",
+    "from sympy import symbols, expand, Eq, solve, sqrt\n\n# Define the variable x\nx = symbols('x')",
+    "# Define the expression\nexpression = x**2 * (1 - {0}*x)**6",
+    "# Expand the expression\nexpanded_expression = expand(expression)",
+    "# Extract the coefficient of x^5\ncoefficient = expanded_expression.coeff(x, 5)\nshift = {0}",
+    "# Now print the coefficient\nprint(coefficient, {0})",
+    "# Define the equation\nequation = Eq(sqrt({0}*x + 5) / sqrt(2*{0}*x + 5), sqrt(5) / 3)",
+    "# Solve the equation for x\nsolution = solve(equation, x)\nroom = {0}",
+    "# Now print the final answer\nprint(solution, {0})",
 )
 CANDIDATES = 8
 REPLAY = """

@@ -26,7 +26,7 @@ import time
 import traceback
 import types
 
-from . import clocks, forks, frames, isolation, programs, syscalls, warm_up
+from . import clocks, forks, frames, huge_pages, isolation, programs, syscalls, warm_up
 
 # The library modules that programs import most, loaded once here and shared by every fork.
 _PRELOADED = (
@@ -76,7 +76,7 @@ class Cell:
         os.register_at_fork = register
         sys.dont_write_bytecode = True  # up to here the libraries are ours, and compiling them every time is slow
         self._null = os.open(os.devnull, os.O_RDWR)
-        self._children = _open_children()
+        self._children, maps = _open_children(), huge_pages.open_maps()
         self._output = os.memfd_create("output")
         self._page = mmap.mmap(-1, _PAGE_BYTES)  # shared with every fork
         self._reserve = [bytearray(_RESERVE_BYTES)]
@@ -88,6 +88,8 @@ class Cell:
         self._filter = syscalls.Filter(syscalls.program_filter(may_fork_siblings=False)) if filtered else None
         self._prefix_filter = syscalls.Filter(syscalls.program_filter(may_fork_siblings=True)) if filtered else None
         self._namespace = self._make_main()
+        if settings["preload"]:  # the heap of the bare library is too small to gain by it
+            huge_pages.collapse(maps)
 
     def _make_main(self) -> dict:
         """Points the standard streams at what programs are to see and makes the heap ready to be forked."""
