@@ -133,4 +133,3 @@ def _writing(name: str) -> Iterator[Callable[[dict], None]]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-

@@ -44,6 +44,15 @@ def number(text: str) -> Fraction | None:
     return None
 
 
+def numbers(text: str) -> tuple[str, list[Fraction]] | None:
+    """The brackets of a tuple or interval of plain numbers, and the numbers; None for anything else."""
+    brackets = text[:1] + text[-1:]
+    if brackets not in ("()", "[]", "[)", "(]"):
+        return None
+    parts = [number(part.strip()) for part in text[1:-1].split(",")]
+    return (brackets, parts) if len(parts) > 1 and None not in parts else None
+
+
 def compare(gold: str, answer: str) -> bool | None:
     """True or False where that is certain, None where it takes algebra. Raises nothing."""
     gold, answer = normalized(gold), normalized(answer)
@@ -54,4 +63,7 @@ def compare(gold: str, answer: str) -> bool | None:
     left, right = number(gold), number(answer)
     if left is not None and right is not None:
         return left == right or (_FRACTION.fullmatch(gold) is not None and decimals.stands_for(answer, left))
+    match numbers(gold), numbers(answer):
+        case (brackets, expected), (others, given) if brackets == others:
+            return expected == given
     return None

@@ -3,9 +3,10 @@
     python -m tests.benchmarks.verify [--pairs=FILE] [--cores=2]
 
 trivial_per_second_core: programs of one line. sympy_candidates_per_second_core: eight candidates behind prefixes of one
-to seven steps: the released code's own examples. subprocess_ratio: these against `subprocess.run` of prefix and candidate together.
-replay_ratio: against one process that imported sympy and runs prefix and candidate with `exec`, as the released code
-does. grades_per_second_core: of pairs in FILE ({"gold", "answer"} a line), or of some that are made up here.
+to seven steps: the released code's own examples. subprocess_ratio: these against `subprocess.run` of prefix and
+candidate together. replay_ratio: against one process that imported sympy and runs prefix and candidate with `exec`, as
+the released code does. grades_per_second_core: of pairs in FILE ({"gold", "answer"} a line), or of some that are made up
+here. fork_milliseconds: to fork this machine's smallest process and see it end, the floor of an execution.
 """
 
 import argparse
@@ -77,6 +78,16 @@ def by_replay(requests: list[Request]) -> float:
     return len(rows) / float(done.stdout)
 
 
+def fork_milliseconds() -> float:
+    """The median time from a fork of a bare interpreter to the end of its child."""
+    program = (
+        "import os, time\ntimes = []\nfor _ in range(200):\n    start = time.perf_counter()\n    pid = os.fork()\n"
+        "    if pid == 0: os._exit(0)\n    os.waitpid(pid, 0)\n    times.append(time.perf_counter() - start)\n"
+        "print(1e3 * sorted(times)[100])"
+    )
+    return float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout)
+
+
 def made_up_pairs() -> list[tuple[str, str]]:
     """Equal and different answers of many kinds, each new to the grader."""
     kinds = (
@@ -102,8 +113,9 @@ def main() -> None:
     ]
     requests = expansions(flags.trees)
     with Verifier(Limits(), workers=flags.cores) as verifier:
-        warm = [Request(prefix="", candidates=tuple(f"import sympy  # {i}" for i in range(8 * flags.cores)))]
-        verifier.run(warm)
+        # Long enough that every worker takes a share, and has both of its cells when the clock starts.
+        warm = [f"import {module}, time\ntime.sleep(0.4)  # {i}" for i in range(40) for module in ("sympy", "math")]
+        verifier.run([Request(prefix="", candidates=tuple(warm))])
         trivial_rate = 8 * len(trivial) / seconds(lambda: verifier.run(trivial)) / flags.cores
         rows = []
         took = seconds(lambda: rows.extend(verifier.run(requests)))
@@ -120,6 +132,7 @@ def main() -> None:
         grade_rate = len(set(pairs)) / seconds(lambda: grader.grade(pairs)) / flags.cores
     line = {
         "cores": flags.cores,
+        "fork_milliseconds": fork_milliseconds(),
         "trivial_per_second_core": trivial_rate,
         "sympy_candidates_per_second_core": rate,
         "subprocess_ratio": rate / by_subprocess(requests[:: len(requests) // 7]),

@@ -9,7 +9,6 @@ import sys
 import pytest
 
 from rstar_jax.verifier import Verdict
-from tests.verifier import hosts
 from tests.verifier.test_isolation import ESCAPES
 
 CANARY = "import math, random\nassert len([1, 2]) == 2\nprint(math.gcd(4, 6), random.random())  # "
@@ -50,8 +49,6 @@ DIFFERENT = {
     "deep nested list literal via eval": {Verdict.OK, Verdict.ERROR},  # depends on the version of Python
     "from __future__ barry": {Verdict.OK, Verdict.ERROR},  # as CPython's own compile()
 }
-
-
 
 
 def run_on(host, folder, programs):
