@@ -5,8 +5,8 @@
 trivial_per_second_core: programs of one line. sympy_candidates_per_second_core: eight candidates behind prefixes of one
 to seven steps: the released code's own examples. subprocess_ratio: these against `subprocess.run` of prefix and
 candidate together. replay_ratio: against one process that imported sympy and runs prefix and candidate with `exec`, as
-the released code does. grades_per_second_core: of pairs in FILE ({"gold", "answer"} a line), or of some that are made up
-here. fork_milliseconds: to fork this machine's smallest process and see it end, the floor of an execution.
+the released code does; it keeps sympy's caches from one to the next. grades_per_second_core: of pairs in FILE ({"gold",
+"answer"} a line), or of some that are made up here. fork_milliseconds: to fork a bare interpreter and see it end.
 """
 
 import argparse
@@ -114,7 +114,7 @@ def main() -> None:
     requests = expansions(flags.trees)
     with Verifier(Limits(), workers=flags.cores) as verifier:
         # Long enough that every worker takes a share, and has both of its cells when the clock starts.
-        warm = [f"import {module}, time\ntime.sleep(0.4)  # {i}" for i in range(40) for module in ("sympy", "math")]
+        warm = [f"import {module}, time\ntime.sleep(0.2)  # {i}" for i in range(20) for module in ("sympy", "math")]
         verifier.run([Request(prefix="", candidates=tuple(warm))])
         trivial_rate = 8 * len(trivial) / seconds(lambda: verifier.run(trivial)) / flags.cores
         rows = []

@@ -22,7 +22,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def make_interpreter_readable() -> None:
-    """Covers the closed folder that the interpreter lies in, if there is one, for this process and its children only."""
+    """Covers the closed folder that the interpreter lies in, if there is one, for this process and its children."""
     home = pathlib.Path(sys.base_prefix).resolve()
     closed = next((folder for folder in reversed(home.parents) if not folder.stat().st_mode & 0o001), None)
     if closed is None:
