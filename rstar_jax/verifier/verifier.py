@@ -64,7 +64,7 @@ class Verifier:
         if workers is not None and workers < 1:
             raise ValueError(f"expected workers >= 1, got {workers}")
         self.limits = limits = limits or Limits()
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
         for name in preload:
             if importlib.util.find_spec(name) is None:
                 raise ValueError(f"preload: {name} is not installed")

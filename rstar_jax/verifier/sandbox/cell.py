@@ -15,6 +15,7 @@ was drawn for this one execution; no secret, no success, so `os._exit(0)` is an 
 import gc
 import importlib
 import io
+import math
 import mmap
 import os
 import resource
@@ -38,8 +39,16 @@ _RESERVE_BYTES = 4 << 20
 _GO, _UP, _OUTPUT, _PREFIX_FDS_END = 20, 21, 22, 23  # the descriptors of a prefix process; below the limit on them
 _PREFIX_ANSWERS_SECONDS = 10.0
 _PREFIX_ENDS_SECONDS = 1.0
+_LAST_DESCRIPTOR = 1 << 10  # none is higher: see the limit on open files
+_POLL_SECONDS = 0.01  # how often to look at a process where the kernel does not tell that it has ended
 _SIGNALS = {number.value: number.name for number in signal.Signals}
-_VERDICTS = {programs.DONE: "ok", programs.ERROR: "error", programs.EXIT: "exit", programs.MEMORY: "memory"}
+_VERDICTS = {
+    programs.DONE: "ok",
+    programs.ERROR: "error",
+    programs.EXIT: "exit",
+    programs.MEMORY: "memory",
+    programs.PREFIX: "rejected",
+}
 
 
 def main(fd: int) -> None:
@@ -77,7 +86,7 @@ class Cell:
         sys.dont_write_bytecode = True  # up to here the libraries are ours, and compiling them every time is slow
         self._null = os.open(os.devnull, os.O_RDWR)
         self._children, maps = _open_children(), huge_pages.open_maps()
-        self._output = os.memfd_create("output")
+        self._output = _memory_file()
         self._page = mmap.mmap(-1, _PAGE_BYTES)  # shared with every fork
         self._reserve = [bytearray(_RESERVE_BYTES)]
         self.layers = isolation.confine(
@@ -122,21 +131,30 @@ class Cell:
     def answer(self, prefix: str, candidates: list[str]) -> list[dict]:
         """Runs every candidate after `prefix`, one after the other."""
         try:
-            return self._after_prefix(prefix, candidates) if prefix else [self._alone(c) for c in candidates]
+            if prefix and forks.CLONE:
+                return self._after_prefix(prefix, candidates)
+            return [self._alone(candidate, prefix) for candidate in candidates]
         finally:
             self._kill_strays()
 
-    def _alone(self, source: str) -> dict:
+    def _alone(self, source: str, prefix: str = "") -> dict:
+        """Runs a candidate in a fork of this process; behind a prefix only where there are no siblings to fork."""
         secret = self._arm()
         pid = forks.fork()
         if pid == 0:
             try:
-                os.closerange(3, 1 << 30)
-                self._enter_child(self._limits["cpu_seconds"], self._filter)
+                os.closerange(3, _LAST_DESCRIPTOR)
+                cpu_seconds = self._limits["cpu_seconds"] + bool(prefix) * self._limits["prefix_cpu_seconds"]
+                self._enter_child(cpu_seconds, self._filter)
+                if prefix:
+                    programs.run_prefix(prefix, self._namespace, self._reserve, self._page, secret)
                 programs.run_to_the_end(source, self._namespace, self._reserve, self._page, secret)
             finally:
                 os._exit(0)
-        return self._finish(pid, secret)
+        outcome = self._outcome(*self._wait(pid, "prefix_" if prefix else ""), secret)
+        if not forks.LINUX:
+            _kill_group(pid)
+        return outcome
 
     def _after_prefix(self, prefix: str, candidates: list[str]) -> list[dict]:
         go_read, go = os.pipe()
@@ -150,25 +168,27 @@ class Cell:
                 os._exit(0)
         os.close(go_read)
         os.close(up_write)
-        watched = os.pidfd_open(pid)
         outcomes, failure = [], None
         try:
-            killed = self._watch(pid, watched, "prefix_", until=up)
-            if killed or not os.read(up, 4):
-                outcome = self._reap(pid, killed, secret)
+            ended = self._wait(pid, "prefix_", until=up)
+            if ended or not os.read(up, 4):
+                outcome = self._outcome(*(ended or self._wait(pid, "prefix_")), secret)
                 failure = outcome["error"] or outcome["verdict"]
             while failure is None and len(outcomes) < len(candidates):
                 secret = self._arm()
                 child = self._ask_prefix(len(outcomes), secret, go, up)
                 if child is None:
-                    select.select([watched], [], [], _PREFIX_ENDS_SECONDS)  # its pipes close before it has ended
-                    self._check_not_killed(os.waitpid(pid, os.WNOHANG)[1])
+                    self._check_not_killed(_status_within(pid, _PREFIX_ENDS_SECONDS))  # its pipes close before it ends
                     failure = "it ended before all of its candidates had run"
+                elif not _is_own_child(child):  # a prefix process may lie about what it forked
+                    outcomes.append(
+                        {"verdict": "early_exit", "output": "", "error": "never started", "cpu_seconds": 0.0}
+                    )
                 else:
-                    outcomes.append(self._finish(child, secret))
+                    outcomes.append(self._outcome(*self._wait(child, ""), secret))
         finally:
-            for fd in (go, up, watched):
-                os.close(fd)
+            os.close(go)
+            os.close(up)
             self._kill_strays()
         rejected = {"verdict": "rejected", "output": "", "error": f"prefix: {failure}", "cpu_seconds": 0.0}
         return outcomes + [rejected] * (len(candidates) - len(outcomes))
@@ -178,7 +198,7 @@ class Cell:
         for fd, source in ((_GO, go), (_UP, up), (_OUTPUT, self._output), (1, self._null)):
             os.dup2(source, fd)
         os.closerange(3, _GO)
-        os.closerange(_PREFIX_FDS_END, 1 << 30)
+        os.closerange(_PREFIX_FDS_END, _LAST_DESCRIPTOR)
         page, namespace, reserve, own_filter = self._page, self._namespace, self._reserve, self._filter
         closerange, dup2, read, write = os.closerange, os.dup2, os.read, os.write
         fork, enable = forks.fork_sibling, isolation.die_with_parent
@@ -192,7 +212,7 @@ class Cell:
             pid = fork()
             if pid == 0:
                 dup2(_OUTPUT, 1)
-                closerange(3, 1 << 30)
+                closerange(3, _LAST_DESCRIPTOR)
                 enable()
                 if own_filter is not None:
                     own_filter.install()
@@ -213,6 +233,8 @@ class Cell:
 
     def _enter_child(self, cpu_seconds: float, own_filter: syscalls.Filter | None) -> None:
         isolation.die_with_parent()
+        if not forks.LINUX:
+            os.setsid()  # so that what it leaves behind can be found
         # Whole seconds: only a second line of defence. The cell watches the clock itself.
         seconds = int(cpu_seconds) + 2
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
@@ -228,46 +250,43 @@ class Cell:
         os.lseek(self._output, 0, os.SEEK_SET)
         return secret
 
-    def _finish(self, pid: int, secret: bytes) -> dict:
-        try:
-            watched = os.pidfd_open(pid)
-        except OSError:  # a prefix process that lied about what it forked
-            return {"verdict": "early_exit", "output": "", "error": "never started", "cpu_seconds": 0.0}
-        try:
-            return self._reap(pid, self._watch(pid, watched, ""), secret)
-        finally:
-            os.close(watched)
+    def _wait(self, pid: int, limit: str, until: int | None = None) -> tuple[str, int, resource.struct_rusage] | None:
+        """Waits for a process to end, kills it at its deadline. Returns (deadline missed or "", status, usage).
 
-    def _watch(self, pid: int, watched: int, limit: str, until: int | None = None) -> str:
-        """Waits for the process, or for something to read on `until`; kills it at its deadline and says which.
-
+        until: a descriptor; None is returned if there is something to read on it before the process ends.
         CPU time decides; a process cannot use CPU faster than the wall clock runs, so it need not be asked earlier.
         """
-        poll = select.poll()
-        poll.register(watched, select.POLLIN)
-        poll.register(self._host, 0)  # a hang-up is always reported
-        if until is not None:
-            poll.register(until, select.POLLIN)
         cpu_limit, wall_limit = self._limits[f"{limit}cpu_seconds"], self._limits[f"{limit}wall_seconds"]
+        watched = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+        poll = select.poll()
+        poll.register(self._host, 0)  # a hang-up is always reported
+        for fd in (watched, until):
+            if fd not in (-1, None):
+                poll.register(fd, select.POLLIN)
         start, cpu = time.monotonic(), 0.0
-        while True:
-            wall = time.monotonic() - start
-            if cpu >= cpu_limit or wall >= wall_limit:
-                os.kill(pid, signal.SIGKILL)
-                return "timeout_cpu" if cpu >= cpu_limit else "timeout_wall"
-            events = poll.poll(max(1.0, min(cpu_limit - cpu, wall_limit - wall) * 1000))
-            if any(fd == self._host.fileno() for fd, _ in events):
-                raise ConnectionResetError("the host is gone")  # the children die with this process
-            if events:
-                return ""
-            cpu = clocks.cpu_seconds(pid)
-
-    def _reap(self, pid: int, killed: str, secret: bytes) -> dict:
-        """Collects what is left of a process that has ended."""
         try:
-            _, status, usage = os.wait4(pid, 0)
-        except ChildProcessError:
-            return {"verdict": "early_exit", "output": "", "error": "never started", "cpu_seconds": 0.0}
+            while True:
+                wall = time.monotonic() - start
+                if cpu >= cpu_limit or wall >= wall_limit:
+                    os.kill(pid, signal.SIGKILL)
+                    return "timeout_cpu" if cpu >= cpu_limit else "timeout_wall", *os.wait4(pid, 0)[1:]
+                patience = min(cpu_limit - cpu, wall_limit - wall, math.inf if watched >= 0 else _POLL_SECONDS)
+                ready = [fd for fd, _ in poll.poll(max(1.0, patience * 1000))]
+                if self._host.fileno() in ready:
+                    raise ConnectionResetError("the host is gone")  # the children die with this process
+                if watched < 0 or watched in ready:
+                    ended, *how = os.wait4(pid, os.WNOHANG)
+                    if ended:
+                        return "", *how
+                if until in ready:
+                    return None
+                cpu = clocks.cpu_seconds(pid)
+        finally:
+            if watched >= 0:
+                os.close(watched)
+
+    def _outcome(self, killed: str, status: int, usage: resource.struct_rusage, secret: bytes) -> dict:
+        """What a process that has ended leaves to be said."""
         limit = self._limits["output_bytes"]
         data = os.pread(self._output, limit + 1, 0)
         ended = programs.read_report(self._page, secret)
@@ -315,6 +334,45 @@ class Cell:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 return
+
+
+def _is_own_child(pid: int) -> bool:
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _status_within(pid: int, seconds: float) -> int:
+    """The exit status of a child that is about to end; 0 if it goes on for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:  # collected already, because it named itself as what it forked
+            return 0
+        if ended:
+            return status
+        time.sleep(_POLL_SECONDS)
+    return 0
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _memory_file() -> int:
+    """A file that is nowhere on disk, or, where the system has no such files, one that has no name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("output")
+    import tempfile  # not for all: it would be in the memory of every fork
+
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def _writer(fd: int) -> io.TextIOWrapper:

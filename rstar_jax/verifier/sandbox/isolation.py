@@ -2,7 +2,7 @@
 
 Each layer is tried, and `confine` says which of them stand; the host logs it and `Verifier.layers` shows it.
 
-Promised wherever the sandbox runs: limits on address space, CPU time, output, open files and source; an empty
+Promised on Linux: limits on address space, CPU time, output, open files and source; an empty
 environment; a standard input at its end; no privileges gained by exec; a process of its own for each candidate, killed
 at its deadline together with whatever it left behind.
 
@@ -12,6 +12,9 @@ Python's library folders and /usr/lib. Where `namespaces` is listed: no network 
 seen or named. Where `nobody` is listed: not the user's uid (root only, and only without namespaces).
 
 Equal programs print equal bytes: hash seed and `random` are fixed, also numpy's generator where numpy is preloaded.
+
+Elsewhere (macOS) the layers are "limits" and, for root, "nobody": deadlines, and what of the limits the kernel takes; a
+prefix is run anew for each of its candidates.
 
 Not promised today: a bound on the number of processes where `seccomp` is missing; a limit on resident memory (address
 space is limited); equal bytes from what depends on addresses, or from a numpy that the program itself imports; that a
@@ -27,7 +30,7 @@ import resource
 import sys
 import sysconfig
 
-from . import syscalls
+from . import forks, syscalls
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 _NEW_NAMESPACES = 0x10000000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000  # user, pid, net, ipc, uts
@@ -39,7 +42,8 @@ _OPEN_FILES = 24
 
 def die_with_parent() -> None:
     """Asks the kernel to kill this process when the one that forked it ends."""
-    _libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
+    if forks.LINUX:
+        _libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
 def confine(*, memory_bytes: int, file_bytes: int, own_pids: bool) -> list[str]:
@@ -48,25 +52,16 @@ def confine(*, memory_bytes: int, file_bytes: int, own_pids: bool) -> list[str]:
     own_pids: a process id namespace, which forks once: the caller goes on as its first process.
     """
     layers = []
-    if _unshare(own_pids):
+    if forks.LINUX and _unshare(own_pids):
         layers.append("namespaces")
     elif os.getuid() == 0 and _become_nobody():
         layers.append("nobody")
-    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _be_first_out_of_memory()
-    for kind, value in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_FSIZE, file_bytes),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
-        (resource.RLIMIT_STACK, _STACK_BYTES),
-        (resource.RLIMIT_MEMLOCK, 0),
-        (resource.RLIMIT_MSGQUEUE, 0),
-    ):
-        _, hard = resource.getrlimit(kind)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
+    _limit_resources(memory_bytes, file_bytes)
     layers.append("limits")
+    if not forks.LINUX:
+        return layers
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
         layers.append("no_new_privileges")
         if _landlock(_library_folders()):
@@ -78,6 +73,30 @@ def confine(*, memory_bytes: int, file_bytes: int, own_pids: bool) -> list[str]:
         except OSError:
             pass  # the caller sees that it is not listed
     return layers
+
+
+def _limit_resources(memory_bytes: int, file_bytes: int) -> None:
+    limits = {
+        "CORE": 0,
+        "AS": memory_bytes,
+        "FSIZE": file_bytes,
+        "NOFILE": _OPEN_FILES,
+        "STACK": _STACK_BYTES,
+        "MEMLOCK": 0,
+        "MSGQUEUE": 0,
+    }
+    for name, value in limits.items():
+        kind = getattr(resource, f"RLIMIT_{name}", None)
+        if kind is None:
+            continue
+        _, hard = resource.getrlimit(kind)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        try:
+            resource.setrlimit(kind, (value, value))
+        except (OSError, ValueError):
+            if forks.LINUX:
+                raise
+            # macOS takes no limit on the address space
 
 
 def _unshare(own_pids: bool) -> bool:

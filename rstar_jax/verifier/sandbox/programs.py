@@ -6,16 +6,16 @@ So this file takes the names it needs when it is loaded, and every path out of i
 
 import sys
 from mmap import mmap
-from os import _exit
+from os import _exit, ftruncate, lseek
 
-DONE, ERROR, EXIT, MEMORY = 1, 2, 3, 4
+DONE, ERROR, EXIT, MEMORY, PREFIX = 1, 2, 3, 4, 5
 SECRET_BYTES = 16
 _ERROR_BYTES = 500
 _HEAD_BYTES = SECRET_BYTES + 3
 
 _compile, _exec, _str, _len, _type_name = compile, exec, str, len, type.__dict__["__name__"].__get__
 _Everything, _SystemExit, _MemoryError, _isinstance = BaseException, SystemExit, MemoryError, isinstance
-_stop, _sys = _exit, sys
+_stop, _truncate, _seek, _sys = _exit, ftruncate, lseek, sys
 
 
 def execute(source: str, namespace: dict, reserve: list) -> tuple[int, str]:
@@ -33,6 +33,18 @@ def execute(source: str, namespace: dict, reserve: list) -> tuple[int, str]:
             return MEMORY, "MemoryError"
         _flush()
         return EXIT if _isinstance(error, _SystemExit) else ERROR, _describe(error)
+
+
+def run_prefix(source: str, namespace: dict, reserve: list, page: mmap, secret: bytes) -> None:
+    """Runs what comes before a candidate and drops what it printed; if it fails, says so and ends the process."""
+    kind, text = execute(source, namespace, reserve)
+    _truncate(1, 0)
+    _seek(1, 0, 0)
+    if kind != DONE:
+        try:
+            report(page, secret, PREFIX, f"prefix: {text}")
+        finally:
+            _stop(0)
 
 
 def run_to_the_end(source: str, namespace: dict, reserve: list, page: mmap, secret: bytes) -> None:
