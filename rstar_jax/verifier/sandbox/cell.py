@@ -235,8 +235,8 @@ class Cell:
         isolation.die_with_parent()
         if not forks.LINUX:
             os.setsid()  # so that what it leaves behind can be found
-        # Whole seconds: only a second line of defence. The cell watches the clock itself.
-        seconds = int(cpu_seconds) + 2
+        # In whole seconds. On Linux only a second line of defence: there the cell watches the clock itself.
+        seconds = math.ceil(cpu_seconds) + forks.LINUX
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
         gc.enable()
         if own_filter is not None:
