@@ -247,6 +247,8 @@ class Evolution:
             "computed_per_unique_token": engine.computed_per_unique_token,
             "pool_occupancy": engine.occupancy,
             "compiled_programs": compiled_programs(),
+            "unverified_programs": stats.unverified_programs,
+            "undecided_answers": stats.undecided_answers,
         }
         for name, value in values.items():
             self.folder.metrics.add(round=number, name=f"speed_{name}", value=value, split="train")

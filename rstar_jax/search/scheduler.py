@@ -3,15 +3,20 @@
 Turns follow each other. In a turn the code that was sent off before the last turn is waited for, what asks to be judged
 is scored and graded in one batch each, what asks for samples is given to the sampler, the sampler goes on a little for
 all that it has, and what it has finished sends its code off. So code has a whole turn of decoding to run in. Who is in
-a batch follows from the order of turns alone, never from which program happened to end first, and no draw depends on
-who is in a batch: the trees are the same on every machine and every day.
+a batch follows from the order of turns alone, not from which program happened to end first, and no draw depends on who
+is in a batch: the trees are the same on every machine and every day.
+
+Code that takes longer than a patience is not waited for: its tree steps aside until it is done, and holds up nobody. A
+tree is then the same as far as its values do not depend, by rounding, on who else is in a batch.
 """
 
 import collections
 import dataclasses
+import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 from rstar_jax.problems.problem import Problem
@@ -21,6 +26,7 @@ from rstar_jax.search.mcts import search_tree
 from rstar_jax.search.protocols import Grader, StepSampler, StepScorer, Verifier
 from rstar_jax.search.tree import Tree, tree_key
 from rstar_jax.trajectory import markers, steps
+from rstar_jax.verifier.protocol import Verdict
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -28,8 +34,9 @@ class SearchStats:
     """What a search did so far.
 
     expansions: nodes expanded. candidates: steps sampled, duplicates included. sampled_tokens: theirs.
-    executed_programs: candidates that went to the verifier. graded_answers: (gold, answer) pairs that went to the
-    grader; a pair goes once. too_long: candidates that ended as failed at `max_prefix_tokens`.
+    executed_programs: candidates that went to the verifier. unverified_programs: those of which it lost the process,
+    twice. graded_answers: (gold, answer) pairs that went to the grader; a pair goes once. undecided_answers: those
+    that it could not decide. too_long: candidates that ended as failed at `max_prefix_tokens`.
     *_seconds: wall time in which the search waited for that part; program_seconds: CPU time of all that was executed.
     """
 
@@ -39,7 +46,9 @@ class SearchStats:
     candidates: int = 0
     sampled_tokens: int = 0
     executed_programs: int = 0
+    unverified_programs: int = 0
     graded_answers: int = 0
+    undecided_answers: int = 0
     too_long: int = 0
     sampler_seconds: float = 0.0
     verifier_seconds: float = 0.0
@@ -58,6 +67,8 @@ def search(
     scorer: StepScorer | None = None,
     seed: int = 0,
     in_flight: int = 128,
+    patience: float = math.inf,
+    seconds: float = math.inf,
     stops: Sequence[str] = markers.STEP_STOPS,
     on_progress: Callable[[SearchStats], None] | None = None,
     stats: SearchStats | None = None,
@@ -66,6 +77,8 @@ def search(
 
     grader: None in a test-time search, which never sees the ground truth: its trees carry problems without answers.
     scorer: the PPM; None in a terminal-guided search. in_flight: trees that are searched at the same time.
+    patience: seconds for which a turn waits for code. seconds: after so many no node is expanded any more; trees end
+    with what was found.
     on_progress: called after each turn. stats: counted up in place.
 
     Raises: ValueError if the value mode needs a scorer or a grader that is not given.
@@ -80,7 +93,7 @@ def search(
     world = _World(
         sampler=sampler, verifier=verifier, grader=grader, scorer=scorer, stops=stops, stats=stats, config=config
     )
-    turns = _Turns(trees, in_flight, world)
+    turns = _Turns(trees, in_flight, patience, time.monotonic() + seconds, world)
     while turns.live:
         turns.take()
         if on_progress is not None:
@@ -119,9 +132,19 @@ class _Growing:
         self.ask: expansion.Ask | None = next(self.search, None)
         self.futures: list[Future] = []  # answers to `ask`, if sampler or verifier have it
         self.sent = 0  # the turn in which they were asked
+        self.waited = False  # whether its code has had its turn and the patience of one
+
+    def done(self) -> bool:
+        """Whether all that it asked is answered."""
+        return all(future.done() for future in self.futures)
+
+    def stop(self) -> None:
+        """Ends the search where it stands."""
+        self.search.close()
+        self.ask = None
 
     def send(self, answer: Any) -> None:
-        self.futures = []
+        self.futures, self.waited = [], False
         try:
             self.ask = self.search.send(answer)
         except StopIteration:
@@ -131,8 +154,9 @@ class _Growing:
 class _Turns:
     """The trees that are searched now, at most `width` of them, and those that wait for a place."""
 
-    def __init__(self, trees: Sequence[Tree], width: int, world: _World):
+    def __init__(self, trees: Sequence[Tree], width: int, patience: float, end: float, world: _World):
         self.world, self.width = world, max(width, 1)
+        self.patience, self.end = patience, end
         self.turn = 0
         self.waiting = collections.deque(trees)
         self.live: list[_Growing] = []
@@ -154,11 +178,21 @@ class _Turns:
     def _collect_code(self) -> None:
         """Waits for the code that had a turn to run in; for all code, if there is nothing to decode meanwhile."""
         stats, start = self.world.stats, time.perf_counter()
-        idle = not self._asking(expansion.Sample)
-        for growing in self._asking(expansion.Run):
-            if idle or growing.sent < self.turn - 1:
+        running, idle = self._asking(expansion.Run), not self._asking(expansion.Sample)
+        due = [growing for growing in running if not growing.waited and (idle or growing.sent < self.turn - 1)]
+        patience = None if math.isinf(self.patience) else self.patience
+        wait([future for growing in due for future in growing.futures], timeout=patience)
+        for growing in due:
+            growing.waited = True
+        if len(running) == len(self.live) and not any(growing.done() for growing in running):
+            left = [future for growing in running for future in growing.futures if not future.done()]
+            wait(left, return_when=FIRST_COMPLETED)
+        for growing in running:
+            if growing.waited and growing.done():
                 outcomes = [future.result() for future in growing.futures]
-                stats.program_seconds += sum(outcome.cpu_seconds for own in outcomes for outcome in own)
+                for outcome in itertools.chain.from_iterable(outcomes):
+                    stats.program_seconds += outcome.cpu_seconds
+                    stats.unverified_programs += outcome.verdict is Verdict.UNVERIFIED
                 growing.send(outcomes)
         stats.verifier_seconds += time.perf_counter() - start
 
@@ -174,8 +208,11 @@ class _Turns:
 
     def _ask_for_samples(self) -> None:
         world = self.world
+        late = time.monotonic() >= self.end
         for growing in self._asking(expansion.Sample):
-            if not growing.futures:
+            if not growing.futures and late:
+                growing.stop()
+            elif not growing.futures:
                 growing.futures = [
                     world.sampler.submit(prefix, world.config.candidates, stops=world.stops)
                     for prefix in growing.ask.prefixes
@@ -191,7 +228,7 @@ class _Turns:
         self.world.sampler.advance()
         stats.sampler_seconds += time.perf_counter() - start
         for growing in asking:
-            if not all(future.done() for future in growing.futures):
+            if not growing.done():
                 continue
             sampled = [future.result() for future in growing.futures]
             stats.expansions += len(sampled)
@@ -219,9 +256,11 @@ class _Turns:
         if not new:
             return
         start = time.perf_counter()
-        grades.update(zip(new, self.world.grader.grade(new), strict=True))
+        decisions = self.world.grader.grade(new)
+        grades.update(zip(new, decisions, strict=True))
         self.world.stats.grader_seconds += time.perf_counter() - start
         self.world.stats.graded_answers += len(new)
+        self.world.stats.undecided_answers += decisions.count(None)
 
     def _replace_finished(self) -> None:
         """Lets the next trees in where others are finished."""

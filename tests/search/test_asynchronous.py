@@ -1,0 +1,97 @@
+"""Answers may come late and in any order: the trees are the same, a straggler holds up nobody, time can run out."""
+
+import dataclasses
+import threading
+import time
+from concurrent.futures import Future
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from rstar_jax.search import SearchStats, search
+
+from . import scripted
+
+
+class LateVerifier:
+    """Each request is answered after a delay of its own, by a thread."""
+
+    def __init__(self, delay):
+        self.delay = delay
+
+    def submit(self, request):
+        future = Future()
+        outcomes = [scripted.run_code(request.prefix, candidate) for candidate in request.candidates]
+        threading.Timer(self.delay(request), future.set_result, [outcomes]).start()
+        return future
+
+
+class LateSampler(scripted.Sampler):
+    """What was submitted is finished some calls of `advance` later, a number of its own each."""
+
+    def __init__(self, turns):
+        super().__init__()
+        self.turns, self.left = turns, []
+
+    def submit(self, prefix, n, *, stops):
+        future = Future()
+        self.left.append([self.turns(prefix), prefix, n, stops, future])
+        return future
+
+    def advance(self):
+        for row in self.left:
+            row[0] -= 1
+        for _, prefix, n, stops, future in [row for row in self.left if row[0] <= 0]:
+            future.set_result(self.expand([prefix], n, stops=stops)[0])
+        self.left = [row for row in self.left if row[0] > 0]
+
+
+def grown(mode, sampler, verifier, **settings):
+    return search(
+        scripted.problems(6),
+        sampler=sampler,
+        verifier=verifier,
+        grader=None if mode == "test" else scripted.Grader(),
+        scorer=None if mode == "terminal" else scripted.Scorer(),
+        config=dataclasses.replace(scripted.CONFIG, value_mode=mode),
+        **settings,
+    )
+
+
+@pytest.mark.parametrize("mode", ["terminal", "ppm", "test"])
+@hypothesis.settings(max_examples=8, deadline=None)
+@hypothesis.given(
+    seed=st.integers(0, 1 << 30), patience=st.sampled_from([0.0, 0.002, float("inf")]), in_flight=st.integers(1, 8)
+)
+def test_the_same_trees_whatever_the_order_of_answers(mode, seed, patience, in_flight):
+    expected = grown(mode, scripted.Sampler(), scripted.Verifier())
+    rng = np.random.default_rng(seed)
+    sampler = LateSampler(lambda prefix: rng.integers(1, 5))
+    verifier = LateVerifier(lambda request: rng.exponential(0.003))
+    trees = grown(mode, sampler, verifier, patience=patience, in_flight=in_flight)
+    assert [tree.to_dict() for tree in trees] == [tree.to_dict() for tree in expected]
+
+
+@pytest.mark.parametrize("patience, together", [(0.05, True), (float("inf"), False)])
+def test_a_straggler_holds_up_nobody(patience, together):
+    """The others are over long before its code is; without a limit of the patience a turn waits for it."""
+    delays, finished, stats = iter([1.0]), [], SearchStats()
+    start = time.monotonic()
+
+    def progress(now):
+        if now.finished_trees == 5 and not finished:
+            finished.append(time.monotonic() - start)
+
+    verifier = LateVerifier(lambda request: next(delays, 0.0))
+    grown("terminal", scripted.Sampler(), verifier, patience=patience, on_progress=progress, stats=stats)
+    assert stats.finished_trees == 6
+    assert bool(finished and finished[0] < 0.9) == together
+
+
+def test_a_search_ends_when_its_time_is_over():
+    trees = grown("terminal", scripted.Sampler(), scripted.Verifier(), seconds=0.0)
+    assert [tree.size for tree in trees] == [1] * 6
+    whole = grown("terminal", scripted.Sampler(), scripted.Verifier(), seconds=60.0)
+    assert min(tree.size for tree in whole) > 1
