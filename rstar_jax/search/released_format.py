@@ -216,16 +216,18 @@ def _add(tree: Tree, parent: int, state: Any) -> int:
     if not (visits.is_integer() and 0 <= visits <= _MOST_VISITS):
         raise ValueError(f'expected a count under "visit_count", got {state["visit_count"]!r}')
     tree.value[node], tree.visits[node], tree.value_sum[node] = value, int(visits), _value_sum(q, int(visits))
-    if tree.kind[node] == Kind.ANSWER and tree.problem.answer and q in (1.0, -1.0):
-        tree.correct[node] = q == 1.0
+    if tree.kind[node] == Kind.ANSWER and tree.problem.answer and tree.q(node) in (1.0, -1.0):
+        tree.correct[node] = tree.q(node) == 1.0
     return node
 
 
 def _value_sum(q: float, visits: int) -> float:
     """The W whose mean is Q to the last bit: a whole number if there is one, as where values are 1 and -1."""
+    if not visits:
+        return 0.0
     near = q * visits
     for guess in (float(np.rint(near)), near, math.nextafter(near, math.inf), math.nextafter(near, -math.inf)):
-        if visits and guess / visits == q:
+        if guess / visits == q:
             return guess
     return near
 
