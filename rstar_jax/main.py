@@ -18,6 +18,7 @@ MODES = {
     "train_policy": ("rstar_jax.evolution.commands", "train_policy", ("run_dir", "data", "output!", "round")),
     "train_ppm": ("rstar_jax.evolution.commands", "train_ppm", ("run_dir", "data", "output!", "round")),
     "report": ("rstar_jax.evolution.commands", "report", ("run_dir",)),
+    "convert": ("rstar_jax.search.released_format", "convert", ("input!", "output!")),
     "verify": ("rstar_jax.verifier.commands", "verify", ("input!", "output!")),
     "grade": ("rstar_jax.verifier.commands", "grade", ("input!", "output!")),
 }
@@ -26,7 +27,7 @@ HELP = {
     "problems": 'JSONL file of {"question", "answer"}; default: the held-out problems of the run',
     "data": "JSONL file, or a data set folder of a run; default: the data of --round",
     "round": "whose models are used; default: the last that is there",
-    "input": "JSONL file, - for standard input",
+    "input": "JSONL file, - for standard input; of convert, also a folder",
     "output": "where the result goes",
     "model": "a Hugging Face folder, or a model's name on the hub",
     "dtype": "of the parameters: bfloat16 or float32",

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
@@ -29,6 +30,7 @@ from rstar_jax.training import TrainingConfig, checkpoints
 from rstar_jax.trajectory import markers
 from rstar_jax.trajectory.tokenizer import Tokenizer
 from tests.evolution.scripted import ScriptedWorld
+from tests.search import scripted
 
 SEARCH = SearchConfig(
     candidates=3,
@@ -182,6 +184,30 @@ def test_a_run_cut_off_in_every_phase_ends_the_same(undisturbed, tmp_path, monke
     evolve_module.evolve(config(), tmp_path)
     assert settled(tmp_path) == settled(undisturbed)
     assert left_behind(tmp_path) == left_behind(undisturbed)
+
+
+def test_a_search_cut_off_repeats_no_shard_that_is_done(tmp_path, monkeypatch):
+    problems, searched = scripted.problems(7), []
+    world = types.SimpleNamespace(engine=lambda *_, **__: scripted.Sampler(), verifier=scripted.Verifier(), grader=None)
+    evolution = evolve_module.Evolution(dataclasses.replace(config(), shards=3), RunFolder(tmp_path), world)
+    monkeypatch.setattr(evolution, "_problems", lambda split: problems)
+    monkeypatch.setattr(evolution, "_policy", lambda number: None)
+    monkeypatch.setattr(evolution, "_note_speed", lambda *_: None)
+
+    def search(asked, *, sampler, verifier, on_progress, stats, **_):
+        searched.append([problem.id for problem in asked])
+        if len(searched) == 2:
+            raise Killed
+        grader, settings = scripted.Grader(), scripted.CONFIG
+        return whole(asked, sampler=sampler, verifier=verifier, grader=grader, config=settings, stats=stats)
+
+    whole = evolve_module.search
+    monkeypatch.setattr(evolve_module, "search", search)
+    with pytest.raises(Killed):
+        evolution._search(1, config().rounds[0])
+    evolution._search(1, config().rounds[0])
+    assert searched == [[f"sum_{i}" for i in shard] for shard in ((0, 3, 6), (1, 4), (1, 4), (2, 5))]
+    assert {tree.problem.id for tree in read_trees(tmp_path / "round_1" / "trees")} == {p.id for p in problems}
 
 
 @pytest.mark.slow

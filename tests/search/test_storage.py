@@ -1,10 +1,15 @@
 """Shards: what was written comes back; what was not finished does not count."""
 
 import json
+import struct
 
+import numpy as np
 import pytest
+from array_record.python.array_record_module import ArrayRecordWriter
 
-from rstar_jax.search import missing_shards, read_shard, read_trees, search, storage, write_shard
+from rstar_jax.problems.problem import Problem
+from rstar_jax.search import Kind, Tree, missing_shards, read_shard, read_trees, record, search, storage, write_shard
+from rstar_jax.search.tree import ROOT_INDEX, Node
 
 from . import scripted
 
@@ -74,3 +79,94 @@ def test_mixed_totals_are_refused(tmp_path, trees):
         list(read_trees(tmp_path))
     with pytest.raises(ValueError, match="must lie in"):
         storage.shard_path(tmp_path, 2, 2)
+
+
+def awkward_tree():
+    """Texts that UTF-8 has no place for, numbers that float32 has none for, wide and missing token ids."""
+    problem = Problem(id="\ud800", question="1 + 1?\n\u2028", answer="2", level=None, family="sums")
+    tree = Tree(problem, key=2**32 - 1, prompt="", prompt_tokens=())
+    values = (0.1, -0.0, 1e300, 5e-324, float("inf"), -1.0, float(np.float32(0.1)))
+    for i, value in enumerate(values):
+        node = Node(text="\udfff \0 é" * i, tokens=(0, 255, 256, 151_935)[:i], kind=Kind.STEP, logprob=value)
+        node.answer, node.output = (None, "", "2")[i % 3], "\n"
+        index = tree.add(i // 2, node)
+        tree.update(index, value)
+    tree.visits[ROOT_INDEX] = 2**31 - 1
+    return tree
+
+
+def test_a_tree_comes_back_to_the_last_bit():
+    tree = awkward_tree()
+    copy = record.unpack(record.pack(tree))
+    assert copy.to_dict() == tree.to_dict()
+    for name in ("value", "value_sum", "logprob"):
+        bits = [struct.pack("d", number) for number in getattr(tree, name)]
+        assert [struct.pack("d", number) for number in getattr(copy, name)] == bits, name
+    assert copy.children(ROOT_INDEX) == tree.children(ROOT_INDEX)
+    copy.add(3, Node(text="more", tokens=(1,), kind=Kind.STEP))
+
+
+def test_a_shard_is_a_fraction_of_its_json(tmp_path):
+    many = search(
+        scripted.problems(150),
+        sampler=scripted.Sampler(),
+        verifier=scripted.Verifier(),
+        grader=scripted.Grader(),
+        config=scripted.CONFIG,
+    )
+    path = write_shard(tmp_path, 0, 1, many)
+    assert len(path.read_bytes()) < sum(len(json.dumps(tree.to_dict())) for tree in many) / 5
+
+
+def test_trees_are_read_when_asked_for(tmp_path, trees, monkeypatch):
+    many = (trees * 9)[:41]  # more than a group
+    write_shard(tmp_path, 0, 2, many[:30])
+    write_shard(tmp_path, 1, 2, many[30:])
+    unpacked = []
+    monkeypatch.setattr(record, "unpack", lambda content, unpack=record.unpack: unpacked.append(1) or unpack(content))
+    with storage.Trees(storage.done_shards(tmp_path)) as stored:
+        assert len(stored) == 41 and not unpacked
+        for index in (0, 15, 16, 29, 30, 40, -1):
+            assert stored[index].to_dict() == many[index].to_dict()
+        assert len(unpacked) == 7
+        with pytest.raises(IndexError):
+            stored[41]
+        assert records(stored) == records(many)
+    assert len(storage.Trees([])) == 0
+
+
+def raw_shard(folder, *contents):
+    path = storage.shard_path(folder, 0, 1)
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for content in contents:
+        writer.write(content)
+    writer.close()
+    path.with_suffix(".done").write_text(json.dumps({"trees": len(contents), "nodes": 0}))
+
+
+def test_what_is_no_shard_is_named_in_one_line(tmp_path, trees):
+    def fault():
+        with pytest.raises(ValueError) as raised:
+            list(read_trees(tmp_path))
+        assert "\n" not in str(raised.value) and "shard-00000-of-00001" in str(raised.value)
+        return str(raised.value)
+
+    packed = record.pack(trees[0])
+    raw_shard(tmp_path, packed, packed.replace(b'"format":1', b'"format":0'))
+    assert "tree 1: expected a tree in format 1, got format 0" in fault()
+    raw_shard(tmp_path, json.dumps(trees[0].to_dict()).encode())
+    assert "tree 0: expected a tree in format 1, got a record of something else" in fault()
+    raw_shard(tmp_path, packed[:-1])
+    assert "breaks off" in fault()
+    raw_shard(tmp_path, packed + b"x")
+    assert "goes on" in fault()
+    path = write_shard(tmp_path, 0, 1, trees)
+    path.with_suffix(".done").write_text('{"trees": 4, "nodes": 0}')
+    assert "holds 5 trees, its marker says 4" in fault()
+    path.with_suffix(".done").write_text("")
+    assert "expected" in fault()
+    path.with_suffix(".done").write_text('{"trees": 5, "nodes": 0}')
+    content = path.read_bytes()
+    for broken in (b"", content[:70_000], b"x" * len(content)):
+        path.write_bytes(broken)
+        fault()
