@@ -1,10 +1,13 @@
 """A candidate shares nothing with another one, with the host, or with anything outside."""
 
 import os
+import pathlib
+import re
 
 import pytest
 
 from rstar_jax.verifier import Request, Verdict
+from rstar_jax.verifier.sandbox import syscalls
 
 CANARY = "import math, random, sys\nprint(len([1, 2]), math.gcd(4, 6), random.random(), dir(), sorted({'a', 'b', 'c'}))"
 VANDALS = (
@@ -115,3 +118,17 @@ def test_the_library_can_be_imported(verifier):
     )
     [outcomes] = verifier.run([Request(prefix="", candidates=programs)])
     assert [outcome.output for outcome in outcomes] == ["[[1.]]\n", "2\n", "1\n"]
+
+
+@pytest.mark.parametrize(
+    "header, column", [("x86_64-linux-gnu/asm/unistd_64.h", 0), ("asm-generic/unistd.h", 1)], ids=["x86_64", "aarch64"]
+)
+def test_numbers_of_system_calls_are_those_of_the_kernels_headers(header, column):
+    path = pathlib.Path("/usr/include") / header
+    if not path.exists():
+        pytest.skip("no kernel headers here")
+    there = {name: int(number) for name, number in re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", path.read_text())}
+    table = syscalls._DENIED | syscalls._DENIED_LATER | {"prctl": syscalls._PRCTL}
+    known = {name: numbers[column] for name, numbers in table.items() if numbers[column] is not None}
+    assert {name: there[name] for name in known} == known
+    assert not [name for name, numbers in table.items() if numbers[column] is None and name in there]
