@@ -3,6 +3,7 @@
 The files are no part of the repository: RSTAR_GOLDEN_TREES names their folder.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -15,6 +16,15 @@ from rstar_jax.problems.problem import Problem
 from rstar_jax.search import Kind, SearchConfig, best, search
 from rstar_jax.search.expansion import TOO_DEEP
 from rstar_jax.search.protocols import Step
+from rstar_jax.search.published_selection import (
+    PublishedSelection,
+    edit_distance,
+    keeps,
+    pair_candidates,
+    policy_rows,
+    preference_pairs,
+    ranked_trajectories,
+)
 from rstar_jax.search.tree import ROOT_INDEX, UNKNOWN
 from rstar_jax.trajectory import steps
 from rstar_jax.verifier.protocol import Outcome, Verdict
@@ -157,3 +167,66 @@ def test_tree_of_the_released_code(path):
             assert tree.text[node] == expected["text"], tag
     if record.get("answer"):
         assert tags[best(tree)] == record["answer"]["tag"]
+
+
+@needs_files
+@pytest.mark.parametrize("path", files("data_selection"), ids=lambda path: path.stem)
+def test_data_selection_of_the_released_code(path):
+    record = json.loads(path.read_text())
+    names = record["trees"]
+    released = record["config"]
+    config = PublishedSelection(
+        trajectories=released["sft_top_n"],
+        seed=released["sft_shuffle_seed"],
+        margin=released["min_step_margin"],
+        edit_distance=released["min_edit_distance"],
+    )
+    grown = [grow(path.parent / name) for name in names]
+    trees = [tree for _, tree, _ in grown]
+
+    rows = [{"query": question, "response": response} for question, response in policy_rows(trees, config)]
+    assert rows == record["sft"]
+
+    ranks = {}
+    for question in {tree.problem.question for tree in trees}:
+        own = [index for index, tree in enumerate(trees) if tree.problem.question == question]
+        for rank, (index, leaf) in enumerate(ranked_trajectories([trees[index] for index in own]), start=1):
+            _, tree, tags = grown[own[index]]
+            q = [tree.q(node) for node in tree.path(leaf)[1:]]
+            ranks[names[own[index]], tags[leaf]] = (rank, pytest.approx(np.mean(q)), pytest.approx(min(q)))
+    assert ranks == {
+        (trace["tree"], trace["leaf"]): (trace["rank"], trace["mean_q"], trace["min_q"])
+        for trace in record["traces"]
+        if trace["final_q"] == 1
+    }
+
+    for follow, expected in (("all", "pair_candidates"), ("most_visited", "pair_candidates_vis_count")):
+        found = []
+        for name, (_, tree, tags) in zip(names, grown, strict=True):
+            for pair in pair_candidates(tree, follow=follow):
+                texts = tree.text[pair.chosen], tree.text[pair.rejected]
+                found.append(
+                    {
+                        "tree": name,
+                        "prefix": tags[pair.prefix],
+                        "chosen": tags[pair.chosen],
+                        "rejected": tags[pair.rejected],
+                        "step_margin": pytest.approx(pair.margin),
+                        "steps_margin": pytest.approx(pair.solution_margin),
+                        "edit_distance": edit_distance(*texts),
+                        "pos_count": pair.positives,
+                        "neg_count": pair.negatives,
+                        "kept": keeps(tree, pair, config),
+                    }
+                )
+        assert found == record[expected]
+
+    pairs = [(tree, pair) for tree in trees for pair in preference_pairs(tree, config)]
+    assert [(pair.chosen, pair.rejected, pair.weight) for _, pair in pairs] == [
+        (pair["pos"], pair["neg"], 1 / (pair["pos_count"] * pair["neg_count"])) for pair in record["pairs"]
+    ]
+    assert [steps.prompt(tree.problem.question) + pair.prefix for tree, pair in pairs] == [
+        pair["prompt"] for pair in record["pairs"]
+    ]
+    most_visited = dataclasses.replace(config, follow="most_visited")
+    assert sum(len(preference_pairs(tree, most_visited)) for tree in trees) == record["pairs_vis_count_total"]
