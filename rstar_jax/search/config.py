@@ -3,7 +3,7 @@
 import dataclasses
 
 VALUE_MODES = ("terminal", "ppm", "test", "none")
-UNVISITED_RULES = ("parent", "zero", "infinite")
+UNVISITED_RULES = ("sibling", "parent", "zero", "infinite")
 EXHAUSTION_RULES = ("at_once", "by_level")
 
 
@@ -28,8 +28,11 @@ class SearchConfig:
     first_answer_only: whether an expansion that answers keeps its first answer and nothing else. The released code does
         so; the paper does not say it.
     unvisited: what a child without visits scores.
+        "sibling": 0, with the exploration term of a child visited as often as its siblings were on average, failed ones
+            and unvisited ones aside. Ours: children whose answers were all wrong wait until the others were tried.
+            `tests/benchmarks/search_rules.py` compares the four.
         "parent": the Q of its parent, with the exploration term of a child visited once (first-play urgency; Gelly and
-            Wang 2006). `tests/benchmarks/search_rules.py` compares the three.
+            Wang 2006).
         "zero": 0, without an exploration term (released code: `mcts_node.py`, deliberately, issue 32 there). A visited
             child with Q = -1 overtakes it from the second visit of the parent on.
         "infinite": it comes first (UCB1).
@@ -50,7 +53,7 @@ class SearchConfig:
     max_consecutive_errors: int
     max_prefix_tokens: int
     first_answer_only: bool = False
-    unvisited: str = "parent"
+    unvisited: str = "sibling"
     exhaustion: str = "at_once"
     rollouts_in_flight: int = 1
     published_faults: bool = False

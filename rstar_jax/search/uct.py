@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from rstar_jax.search.tree import NO_PARENT, UNVISITED, Tree
+from rstar_jax.search.tree import NO_PARENT, UNVISITED, Kind, Tree
 
 NOBODY: Mapping[int, int] = {}
 
@@ -27,24 +27,43 @@ def select(tree: Tree, node: int, c: float, *, unvisited: str, in_flight: Mappin
     UNVISITED if nothing is left. A loop over floats: children are few, so arrays would cost more than they save.
     """
     visits, value_sum, exhausted = tree.visits, tree.value_sum, tree.exhausted
-    parent_flights = in_flight.get(node, 0)
-    parent_visits = visits.item(node) + parent_flights
+    parent_visits = visits.item(node) + in_flight.get(node, 0)
     log_parent = math.log(parent_visits) if parent_visits else 0.0
-    if unvisited == "parent":
-        parent_q = (value_sum.item(node) - parent_flights) / parent_visits if parent_visits else 0.0
-        unvisited_score = parent_q + c * math.sqrt(log_parent)
-    else:
-        unvisited_score = 0.0 if unvisited == "zero" else math.inf
-    best, best_score = UNVISITED, -math.inf
+    best, best_score, unvisited_score = UNVISITED, -math.inf, None
     for child in tree.children(node):
         if exhausted[child]:
             continue
         flights = in_flight.get(child, 0)
         n = visits.item(child) + flights
-        score = (value_sum.item(child) - flights) / n + c * math.sqrt(log_parent / n) if n else unvisited_score
+        if n:
+            score = (value_sum.item(child) - flights) / n + c * math.sqrt(log_parent / n)
+        else:
+            if unvisited_score is None:
+                unvisited_score = _unvisited(tree, node, c, unvisited, in_flight)
+            score = unvisited_score
         if score > best_score:
             best, best_score = child, score
     return best
+
+
+def _unvisited(tree: Tree, node: int, c: float, rule: str, in_flight: Mapping[int, int]) -> float:
+    """What the unvisited children of `node` score."""
+    if rule in ("zero", "infinite"):
+        return 0.0 if rule == "zero" else math.inf
+    flights = in_flight.get(node, 0)
+    parent_visits = tree.visits.item(node) + flights
+    if not parent_visits:
+        return 0.0
+    if rule == "parent":
+        parent_q = (tree.value_sum.item(node) - flights) / parent_visits
+        return parent_q + c * math.sqrt(math.log(parent_visits))
+    tried = [
+        tree.visits.item(child) + in_flight.get(child, 0)
+        for child in tree.children(node)
+        if tree.kind.item(child) != Kind.FAILED
+    ]
+    tried = [visits for visits in tried if visits]
+    return c * math.sqrt(math.log(parent_visits) * len(tried) / sum(tried)) if tried else 0.0
 
 
 def backup(tree: Tree, leaf: int, value: float) -> None:

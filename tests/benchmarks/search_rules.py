@@ -1,23 +1,26 @@
 """Rules of the search compared in a scripted world at equal numbers of expansions: prints one JSON line a rule.
 
-    python -m tests.benchmarks.search_rules --mode terminal
-    python -m tests.benchmarks.search_rules --mode ppm
+    python -m tests.benchmarks.search_rules --world mistakes --mode terminal
+    python -m tests.benchmarks.search_rules --world shades --mode terminal
+    python -m tests.benchmarks.search_rules --world mistakes --mode ppm
 
 The policy draws each step from a few that a path may go on with, some likelier than others; each has a hidden quality.
-Good steps raise the chance that an answer below is correct, and bad ones cannot be mended. The PPM sees that chance,
-with noise. A line says, a problem: distinct correct trajectories, the share of problems with one, the share of rollouts
-that expanded nothing, the share of viable children of visited nodes that were tried; means over seeds, with standard
-errors (`*_error`), and the differences to the published rule, seed by seed (`*_gain`, `*_gain_error`).
+Good steps raise the chance that an answer below is correct. Where steps are mistakes or not, a mistake makes a correct
+answer below it very unlikely; where they are shades, each moves the chance a little. The PPM sees that chance, with
+noise. A line says, a problem: distinct correct trajectories and the share of problems with one; the share of rollouts
+that expanded nothing, and the share of open children of nodes with 4 visits or more that were expanded; means over
+seeds, with standard errors (`*_error`), and the gains over the published rule, seed by seed (`*_gain`, `*_gain_error`).
 """
 
 import argparse
 import collections
 import dataclasses
+import functools
 import hashlib
 import json
 import math
 import random
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import numpy as np
 
@@ -35,52 +38,76 @@ RULES = {
     "zero": {"unvisited": "zero"},
     "infinite": {"unvisited": "infinite"},
     "parent": {"unvisited": "parent"},
+    "sibling": {"unvisited": "sibling"},
 }
 MEASURES = ("trajectories", "solved", "idle_rollouts", "tried_children")
 WAYS = 6  # that a path may go on
 FAILS, ANSWERS = 0.1, 0.35  # of the ways; answers from the third step on
-SPREAD = 0.9  # of the quality of a step
 NOISE = 0.35  # of the PPM
 
 
-@dataclasses.dataclass(frozen=True)
+@functools.cache
+def mistakes(seed: int, index: int, written: tuple[str, ...]) -> float:
+    """The quality of the last of these steps where most problems are problems because most steps are mistakes."""
+    if not written:
+        return 2.0
+    share = random.Random(f"{seed} {index}").uniform(0.3, 0.95)
+    rng = draw(seed, index, "quality", written)
+    return (-6.0 if rng.random() < share else 0.0) + rng.gauss(0.0, 0.5)
+
+
+@functools.cache
+def shades(seed: int, index: int, written: tuple[str, ...]) -> float:
+    """The same where steps are a little better or worse, and most is decided by how hard the problem is."""
+    if not written:
+        return random.Random(f"{seed} {index}").uniform(-8.0, -1.0)
+    return draw(seed, index, "quality", written).gauss(0.0, 0.9)
+
+
+WORLDS = {"mistakes": mistakes, "shades": shades}
+
+
+def draw(*key) -> random.Random:
+    """A generator of its own for each key."""
+    return random.Random(hashlib.sha256(repr(key).encode()).digest())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class World:
     """Everything that search asks, for one problem: all draws hang on what was written alone."""
 
+    quality: Callable[[int, int, tuple[str, ...]], float]
     seed: int
+    index: int
     prompt: str
-    ease: float
     candidates: int
 
-    def draw(self, *key) -> random.Random:
-        return random.Random(hashlib.sha256(repr((self.seed, self.prompt, *key)).encode()).digest())
-
     def logit(self, path: str) -> float:
-        """What an answer below a path has for it: the ease of the problem and the quality of its steps so far."""
-        written = [step for step in path.removeprefix(self.prompt).split(markers.END_OF_STEP) if step]
-        return self.ease + sum(self.draw("quality", *written[: i + 1]).gauss(0, SPREAD) for i in range(len(written)))
+        """What an answer below a path has for it."""
+        written = path.removeprefix(self.prompt).split(markers.END_OF_STEP)[:-1]
+        return sum(self.quality(self.seed, self.index, tuple(written[:end])) for end in range(len(written) + 1))
 
     def sample(self, path: str, n: int) -> list[Step]:
         """n of the ways to go on, the first the likeliest; equal ones among them."""
-        rng = self.draw("sample", path)
+        rng = draw(self.seed, self.index, "sample", path)
         depth = path.count(markers.END_OF_STEP)
         drawn = rng.choices(range(WAYS), [1 / (1 + way) for way in range(WAYS)], k=n)
         return [self.way(path, way, depth) for way in drawn]
 
     def way(self, path: str, way: int, depth: int) -> Step:
         stop = markers.END_OF_STEP
-        if depth >= 2 and self.draw("kind", path, way).random() < ANSWERS:
-            correct = self.draw("answer", path, way).random() < 1 / (1 + math.exp(-self.logit(path)))
+        if depth >= 2 and draw(self.seed, self.index, "kind", path, way).random() < ANSWERS:
+            correct = draw(self.seed, self.index, "answer", path, way).random() < 1 / (1 + math.exp(-self.logit(path)))
             text, stop = f"{way}\\boxed{{{'right' if correct else 'wrong'}}}", markers.END_OF_ANSWER
         else:
-            text = f"{'fails' if self.draw('fails', path, way).random() < FAILS else 'step'} {way}\n"
+            text = f"{'fails' if draw(self.seed, self.index, 'fails', path, way).random() < FAILS else 'step'} {way}\n"
         return Step(text=text + stop, tokens=tuple((text + stop).encode()), logprob=0.0, stop=stop)
 
     def run(self, code: str) -> Outcome:
         return Outcome(verdict=Verdict.ERROR, error="E") if code.startswith("fails") else Outcome(verdict=Verdict.OK)
 
     def score(self, path: str) -> float:
-        value = math.tanh(self.logit(path) / 2) + self.draw("noise", path).gauss(0, NOISE)
+        value = math.tanh(self.logit(path) / 2) + draw(self.seed, self.index, "noise", path).gauss(0, NOISE)
         return max(-1.0, min(1.0, value))
 
     def answer(self, ask) -> object:
@@ -129,8 +156,13 @@ def measure(mode: str, rule: str, seed: int, flags: argparse.Namespace) -> list[
     found, solved, rollouts, idle, tried, viable = [], [], 0, 0, 0, 0
     for index in range(flags.problems):
         problem = Problem(id=str(index), question=f"problem {index}", answer="right")
-        ease = random.Random(f"{seed} {index}").uniform(-5.0, 0.5)
-        world = World(seed, steps.prompt(problem.question), ease, flags.candidates)
+        world = World(
+            quality=WORLDS[flags.world],
+            seed=seed,
+            index=index,
+            prompt=steps.prompt(problem.question),
+            candidates=flags.candidates,
+        )
         tree, own_rollouts, own_idle = grow(world, problem, config, flags.expansions)
         correct = {tree.response_text(leaf) for leaf in tree.answers() if tree.correct[leaf] == 1}
         found.append(len(correct))
@@ -147,6 +179,7 @@ def measure(mode: str, rule: str, seed: int, flags: argparse.Namespace) -> list[
 def main() -> None:
     """Measures all rules and prints a line each."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--world", choices=tuple(WORLDS), default="mistakes")
     parser.add_argument("--mode", choices=("terminal", "ppm"), default="terminal")
     parser.add_argument("--first_answer_only", action="store_true")
     parser.add_argument("--exploration", type=float, default=2.0)
