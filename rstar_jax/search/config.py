@@ -2,14 +2,18 @@
 
 import dataclasses
 
-VALUE_MODES = ("terminal", "ppm", "test")
+VALUE_MODES = ("terminal", "ppm", "test", "none")
+UNVISITED_RULES = ("sibling", "parent", "zero", "infinite")
+EXHAUSTION_RULES = ("at_once", "by_level")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchConfig:
     """How one tree is searched (paper: section 3.2; released code: `config/*.yaml`). Numbers stand in `gin/search/`.
 
-    candidates: steps sampled under a node (`n_generate_sample`). Equal texts merge: a node may have fewer children.
+    Always: of equal scores the first child is taken (released code), a node is expanded once, equal candidates merge.
+
+    candidates: steps sampled under a node (`n_generate_sample`); it may have fewer children.
     rollouts: descents from the root of one tree (`iterations`).
     max_depth: the most steps of a trajectory, its answer included (`max_depth`).
     exploration: c of UCT (`c_puct`; paper: 2).
@@ -17,11 +21,28 @@ class SearchConfig:
         "terminal": +1 or -1 at answers by the ground truth (paper: terminal-guided annotation, Eq. 2).
         "ppm": the same, and the PPM gives each new step a first value (paper: PPM-augmented annotation).
         "test": the PPM gives steps their first value and answers theirs; the ground truth is never seen.
+        "none": nobody judges. With one candidate this is greedy decoding (released code: `eval.py`).
     max_consecutive_errors: a path ends after so many steps in a row whose code failed (`errors_threshold`).
     max_prefix_tokens: the most tokens of a path, prompt and outputs included (`max_model_len`). Longer ones end as
         failed.
     first_answer_only: whether an expansion that answers keeps its first answer and nothing else. The released code does
         so; the paper does not say it.
+    unvisited: what a child without visits scores.
+        "sibling": 0, with the exploration term of a child visited as often as its siblings were on average, failed ones
+            and unvisited ones aside. Ours: children whose answers were all wrong wait until the others were tried.
+            `tests/benchmarks/search_rules.py` compares the four.
+        "parent": the Q of its parent, with the exploration term of a child visited once (first-play urgency; Gelly and
+            Wang 2006).
+        "zero": 0, without an exploration term (released code: `mcts_node.py`, deliberately, issue 32 there). A visited
+            child with Q = -1 overtakes it from the second visit of the parent on.
+        "infinite": it comes first (UCB1).
+    exhaustion: when a node with nothing left to expand below it is passed by.
+        "at_once": as soon as that is so: each rollout expands something.
+        "by_level": when a rollout comes to it and finds no child to go on with, and ends (released code).
+    rollouts_in_flight: rollouts of one tree that wait for expansions at the same time. Each counts as a visit worth -1
+        to the others (virtual loss; Chaslot et al. 2008) while it lasts. 1 is the exact search.
+    published_faults: whether steps are read with the faults of the released code, so that its trees can be reproduced:
+        see `published.py`.
     """
 
     candidates: int
@@ -32,20 +53,42 @@ class SearchConfig:
     max_consecutive_errors: int
     max_prefix_tokens: int
     first_answer_only: bool = False
+    unvisited: str = "sibling"
+    exhaustion: str = "at_once"
+    rollouts_in_flight: int = 1
+    published_faults: bool = False
 
     def __post_init__(self):
-        if self.value_mode not in VALUE_MODES:
-            raise ValueError(f"SearchConfig.value_mode must be one of {VALUE_MODES}, got {self.value_mode!r}")
-        for name in ("candidates", "rollouts", "max_depth", "max_consecutive_errors", "max_prefix_tokens"):
+        for name, known in (
+            ("value_mode", VALUE_MODES),
+            ("unvisited", UNVISITED_RULES),
+            ("exhaustion", EXHAUSTION_RULES),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"SearchConfig.{name} must be one of {known}, got {getattr(self, name)!r}")
+        for name in (
+            "candidates",
+            "rollouts",
+            "max_depth",
+            "max_consecutive_errors",
+            "max_prefix_tokens",
+            "rollouts_in_flight",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"SearchConfig.{name} must be at least 1, got {getattr(self, name)}")
+        if self.exploration < 0:
+            raise ValueError(f"SearchConfig.exploration must not be negative, got {self.exploration}")
+        if self.rollouts_in_flight > 1 and self.published_faults:
+            raise ValueError(
+                f"SearchConfig.rollouts_in_flight must be 1 with published_faults, got {self.rollouts_in_flight}"
+            )
 
     @property
     def sees_answers(self) -> bool:
         """Whether the search may look at the ground truth."""
-        return self.value_mode != "test"
+        return self.value_mode in ("terminal", "ppm")
 
     @property
     def needs_scorer(self) -> bool:
         """Whether the search asks the PPM."""
-        return self.value_mode != "terminal"
+        return self.value_mode in ("ppm", "test")

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-from rstar_jax.search import uct
+from rstar_jax.search import published, uct
 from rstar_jax.search.config import SearchConfig
 from rstar_jax.search.protocols import Prefix, Step
 from rstar_jax.search.tree import ROOT_INDEX, Kind, Node, Tree
@@ -28,7 +28,7 @@ NO_BOX = "the answer has no box"
 
 # Looking a member up in an enum class costs more than all else in the loops below (Python 3.11).
 _STEP, _CODE, _ANSWER, _FAILED = Kind.STEP, Kind.CODE, Kind.ANSWER, Kind.FAILED
-_SCORED = {"terminal": (), "ppm": (_STEP, _CODE), "test": (_STEP, _CODE, _ANSWER)}
+_SCORED = {"terminal": (), "ppm": (_STEP, _CODE), "test": (_STEP, _CODE, _ANSWER), "none": ()}
 
 Encode = Callable[[str], tuple[int, ...]]
 
@@ -103,17 +103,19 @@ def expand(tree: Tree, nodes: Sequence[int], config: SearchConfig, encode: Encod
     first = tree.size
     for node, siblings in zip(nodes, drafts, strict=True):
         for draft in siblings:
+            if draft.kind in (_STEP, _CODE) and tree.depth[node] >= config.max_depth:  # with published faults alone
+                draft.kind, draft.error = _FAILED, TOO_DEEP
             tree.add(node, draft)
     scores, grades = yield from _judge(tree, nodes, prefixes, config)
-    _give_values(tree, range(first, tree.size), scores, grades, config)
+    _give_values(tree, range(first, tree.size), scores, grades)
     for node in nodes:
-        uct.close_exhausted(tree, node)
+        uct.close_exhausted(tree, node, climb=config.exhaustion == "at_once")
 
 
 def _unique(candidates: Sequence[Step], config: SearchConfig) -> list[Step]:
     unique: dict[str, Step] = {}
     for step in candidates:
-        unique.setdefault(step.text, step)
+        unique.setdefault(published.written(step) if config.published_faults else step.text, step)
     if config.first_answer_only:
         answers = [step for step in unique.values() if step.stop == markers.END_OF_ANSWER]
         return answers[:1] or list(unique.values())
@@ -123,7 +125,12 @@ def _unique(candidates: Sequence[Step], config: SearchConfig) -> list[Step]:
 def _draft(tree: Tree, node: int, step: Step, prefix_length: int, config: SearchConfig) -> Node:
     """The node that a candidate would become, as far as its text tells."""
     draft = Node(text=step.text, tokens=step.tokens, logprob=step.logprob, kind=_FAILED)
-    if step.stop == "length":
+    if config.published_faults:
+        if prefix_length + len(step.tokens) > config.max_prefix_tokens:
+            draft.error = TOO_LONG
+        else:
+            published.read(draft, tree.consecutive_errors.item(node))
+    elif step.stop == "length":
         draft.error = CUT_SHORT
     elif step.stop == "":
         draft.error = NO_MARKER
@@ -156,14 +163,20 @@ def _run(
     requests = []
     for node, siblings, above in zip(nodes, drafts, prefixes, strict=True):
         runnable = [draft for draft in siblings if draft.kind in (_STEP, _CODE)]
+        if config.published_faults:
+            runnable = [draft for draft in runnable if not published.claims_answer(draft.text)]
         if not runnable:
             continue
-        block = open_block(tree, node)
-        ran, pending = program(tree, block)
+        if config.published_faults:
+            ran, pending, printed = "", "\n".join(published.block(tree, node)), ""
+        else:
+            block = open_block(tree, node)
+            ran, pending = program(tree, block)
+            printed = "".join(tree.output[i] for i in block)
         codes = [steps.code(draft.text) for draft in runnable]
         candidates = tuple(f"{pending}\n{code}" if pending else code for code in codes)
         requests.append(Request(prefix=ran, candidates=candidates))
-        asked.append((runnable, "".join(tree.output[i] for i in block), len(above.tokens)))
+        asked.append((runnable, printed, len(above.tokens)))
     if not requests:
         return
     outcomes = yield Run(requests=tuple(requests))
@@ -179,12 +192,14 @@ def _settle(
     draft.verdict = outcome.verdict.value
     if outcome.ok:
         draft.output = outcome.output
-        draft.consecutive_errors = 0
     else:
         draft.error = outcome.error or outcome.verdict.value
-        draft.consecutive_errors += 1
+    failed, shown = not outcome.ok, (printed + draft.output).rstrip("\n") if outcome.ok else draft.error
+    if config.published_faults:
+        failed, shown = published.failed(outcome), published.shown(outcome)
+        draft.error = shown if failed else draft.error
+    draft.consecutive_errors = draft.consecutive_errors + 1 if failed else 0
     if draft.kind == _CODE:
-        shown = (printed + draft.output).rstrip("\n") if outcome.ok else draft.error
         text = steps.with_output(draft.text, shown)
         draft.tokens += tuple(encode(text[len(draft.text) :]))
         draft.text = text
@@ -225,7 +240,6 @@ def _give_values(
     children: Sequence[int],
     scores: dict[int, float],
     grades: dict[int, bool | None],
-    config: SearchConfig,
 ) -> None:
     """A score is one visit of the child alone, as is the -1 of a failure; only what an answer is worth goes up."""
     for child, value in scores.items():
@@ -236,11 +250,8 @@ def _give_values(
         if kinds[child] == _FAILED:
             if tree.verdict[child] != Verdict.UNVERIFIED:  # our fault, not the step's
                 tree.update(child, -1.0)
-        elif kinds[child] != _ANSWER:
-            if child in scores:
-                tree.update(child, scores[child])
-        elif config.sees_answers:
+        elif child in grades:
             tree.correct[child] = grades[child] is True
             uct.backup(tree, child, 1.0 if grades[child] is True else -1.0)
-        else:
-            uct.backup(tree, child, scores[child])
+        elif child in scores:
+            (uct.backup if kinds[child] == _ANSWER else Tree.update)(tree, child, scores[child])

@@ -1,72 +1,81 @@
-"""Search reproduces trees of the released rStar-Math code, where these show none of its faults.
+"""Search with `published_faults` reproduces trees and data selections of the released rStar-Math code, node by node.
 
-The released search spends rollouts that expand nothing, because it notices exhaustion one level a rollout. They change
-no value, so its tree after all its rollouts is ours after those that expanded something. The files are no part of the
-repository: RSTAR_GOLDEN_TREES names their folder.
+The files are no part of the repository: RSTAR_GOLDEN_TREES names their folder.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
+import re
 
 import numpy as np
 import pytest
 
 from rstar_jax.problems.problem import Problem
-from rstar_jax.search import Kind, SearchConfig, search
+from rstar_jax.search import Kind, SearchConfig, best, search
+from rstar_jax.search.expansion import TOO_DEEP
 from rstar_jax.search.protocols import Step
-from rstar_jax.search.tree import ROOT_INDEX
-from rstar_jax.trajectory import markers, steps
+from rstar_jax.search.published_selection import (
+    PublishedSelection,
+    edit_distance,
+    keeps,
+    pair_candidates,
+    policy_rows,
+    preference_pairs,
+    ranked_trajectories,
+)
+from rstar_jax.search.tree import ROOT_INDEX, UNKNOWN
+from rstar_jax.trajectory import steps
 from rstar_jax.verifier.protocol import Outcome, Verdict
 
 from . import scripted
 
 _BESIDE = pathlib.Path(__file__).parents[3] / "shared" / "official" / "golden_trees"
 FOLDER = pathlib.Path(os.environ.get("RSTAR_GOLDEN_TREES", _BESIDE))
-MODES = {"terminal_guided": "terminal", "ppm_sampling": "ppm", "test_time": "test"}
+MODES = {"terminal_guided": "terminal", "ppm_sampling": "ppm", "test_time": "test", "greedy": "none"}
+FAILURES = ("Too many consecutive steps have code errors.", "Fail to sove the problem within limited steps.")
+needs_files = pytest.mark.skipif(not FOLDER.is_dir(), reason="no golden trees: set RSTAR_GOLDEN_TREES to their folder")
 
 
-def files():
-    return sorted(path for mode in MODES for path in FOLDER.glob(f"{mode}_*.json"))
+def files(*prefixes):
+    return sorted(path for prefix in prefixes for path in FOLDER.glob(f"{prefix}_*.json"))
 
 
-class Recorded:
-    """The policy, the PPM, the verifier and the grader of one file."""
+class Recorded(scripted.AtOnce):
+    """The policy, the PPM, the verifier and the grader of one file.
+
+    Programs are looked up by the node whose expansion asks for them and their place among its children: the same
+    program did not always end in the same way.
+    """
 
     def __init__(self, record):
         self.record = record
+        self.nodes = record["tree"]
         self.prompt = steps.prompt(record["question"])
-        self.outcomes = {}
-        for tag, node in record["tree"].items():
-            if "observation" in node:
-                self.outcomes[self.program(tag)] = self.outcome(tag)
+        self.tags = ["0"]  # by index in the tree
+        self.expanded = None
+        self.children = {tag: [] for tag in self.nodes}
+        for tag, node in self.nodes.items():
+            if node["parent"] is not None:
+                self.children[node["parent"]].append(tag)
 
-    def sampled(self, tag):
-        """What the policy wrote at a node."""
-        node = self.record["tree"][tag]
-        if node["parent"] is None:
-            return ""
-        above = "".join(self.record["tree"][part]["text"] for part in self.path(node["parent"]))
-        candidate = self.record["policy"][above][node["candidate"]]
-        return candidate["text"] + (candidate["stop_reason"] or "")
+    def encode(self, text):
+        return scripted.encode(text)
 
-    def path(self, tag):
-        parts = tag.split(".")
-        return [".".join(parts[: i + 1]) for i in range(len(parts))]
+    def expand(self, prefixes, n, *, stops):
+        (prefix,) = prefixes
+        self.expanded = self.tags[prefix.key[1]]
+        self.tags += self.children[self.expanded]
+        return [[self.step(**sampled) for sampled in self.record["policy"][prefix.text.removeprefix(self.prompt)]]]
 
-    def program(self, tag):
-        """All code of the open block down to a node."""
-        codes = []
-        for part in self.path(tag)[1:-1]:
-            codes = [] if markers.END_OF_CODE in self.sampled(part) else [*codes, steps.code(self.sampled(part))]
-        return "\n".join([*codes, steps.code(self.sampled(tag))])
-
-    def outcome(self, tag):
-        node = self.record["tree"][tag]
-        if node["consecutive_errors"]:
-            return Outcome(verdict=Verdict.ERROR, error=node["observation"])
-        closed = markers.END_OF_CODE in self.sampled(tag)
-        return Outcome(verdict=Verdict.OK, output=node["observation"] if closed else "")
+    def step(self, text, stop_reason):
+        return Step(
+            text=text + (stop_reason or ""),
+            tokens=scripted.encode(text + (stop_reason or "")),
+            logprob=0.0,
+            stop=stop_reason or "",
+        )
 
     def score(self, prefixes, candidates):
         reward = self.record["reward"]
@@ -81,80 +90,143 @@ class Recorded:
             for prefix, row in zip(prefixes, candidates, strict=True)
         ]
 
-    def submit(self, request):
+    def submit(self, *asked, **settings):
+        if settings:  # for samples
+            return super().submit(*asked, **settings)
+        (request,) = asked
+        run = [self.nodes[tag] for tag in self.children[self.expanded] if "observation" in self.nodes[tag]]
+        assert len(run) == len(request.candidates)
         future = scripted.Future()
-        above = [request.prefix] if request.prefix else []
-        future.set_result([self.outcomes["\n".join([*above, code])] for code in request.candidates])
+        future.set_result([self.outcome(node["observation"]) for node in run])
         return future
+
+    def outcome(self, observation):
+        if re.match(r"\w*(Error|Exception|StopIteration)\b.*:", observation):
+            return Outcome(verdict=Verdict.ERROR, error=observation)
+        return Outcome(verdict=Verdict.OK, output=observation)
 
     def grade(self, pairs):
         return [self.record["grades"][answer] for _, answer in pairs]
 
 
-class Policy(scripted.AtOnce):
-    """What the policy of the file wrote."""
-
-    def __init__(self, world):
-        self.world = world
-
-    def encode(self, text):
-        return scripted.encode(text)
-
-    def expand(self, prefixes, n, *, stops):
-        rows = [self.world.record["policy"][prefix.text.removeprefix(self.world.prompt)] for prefix in prefixes]
-        return [
-            [
-                Step(
-                    text=candidate["text"] + (candidate["stop_reason"] or ""),
-                    tokens=scripted.encode(candidate["text"] + (candidate["stop_reason"] or "")),
-                    logprob=0.0,
-                    stop=candidate["stop_reason"] or "",
-                )
-                for candidate in row
-            ]
-            for row in rows
-        ]
-
-
-@pytest.mark.skipif(not files(), reason="no golden trees: set RSTAR_GOLDEN_TREES to their folder")
-@pytest.mark.parametrize("path", files(), ids=lambda path: path.stem)
-def test_tree_of_the_released_code(path):
+def grow(path):
+    """The tree of a file, and the tags of its nodes by their index."""
     record = json.loads(path.read_text())
-    if record["quirks"]:
-        pytest.skip(f"shows faults of the released code: {', '.join(record['quirks'])}")
     world = Recorded(record)
     released = record["config"]
     mode = MODES[record["mode"]]
     config = SearchConfig(
         candidates=released["n_generate_sample"],
-        rollouts=sum(bool(rollout["expanded"]) for rollout in record["rollouts"]),
+        rollouts=released["iterations"],
         max_depth=released["max_depth"],
         exploration=released["c_puct"],
         value_mode=mode,
         max_consecutive_errors=released["errors_threshold"],
         max_prefix_tokens=100_000,
         first_answer_only=True,
+        unvisited="zero",
+        exhaustion="by_level",
+        published_faults=True,
     )
     (tree,) = search(
         [Problem(id=path.stem, question=record["question"], answer=record["ground_truth"])],
-        sampler=Policy(world),
+        sampler=world,
         verifier=world,
-        grader=world,
-        scorer=world if mode != "terminal" else None,
+        grader=world if config.sees_answers else None,
+        scorer=world if config.needs_scorer else None,
         config=config,
+        stops=released["stop"],
     )
     tags = {ROOT_INDEX: "0"}
     for node in range(tree.size):
         tags.update((child, f"{tags[node]}.{i}") for i, child in enumerate(tree.children(node), start=1))
+    return record, tree, tags
+
+
+@needs_files
+@pytest.mark.parametrize("path", files(*MODES), ids=lambda path: path.stem)
+def test_tree_of_the_released_code(path):
+    record, tree, tags = grow(path)
     assert set(tags.values()) == set(record["tree"])
     for node, tag in tags.items():
         expected = record["tree"][tag]
         assert tree.visits[node] == expected["visit_count"], tag
         assert tree.q(node) == pytest.approx(expected["q_value"], abs=1e-6), tag
         assert tree.value[node] == pytest.approx(expected["value"], abs=1e-6), tag
+        assert tree.depth[node] == expected["depth"], tag
         assert tree.consecutive_errors[node] == expected["consecutive_errors"], tag
+        assert tree.exhausted[node] == expected["is_terminal"], tag
         if tree.kind[node] == Kind.ANSWER:
             assert tree.answer[node] == expected["final_answer"], tag
+            assert tree.correct[node] == (expected["correct"] if record["config"]["is_sampling"] else UNKNOWN), tag
+        elif tree.kind[node] == Kind.FAILED:
+            assert expected["final_answer"] == FAILURES[tree.error[node] == TOO_DEEP], tag
+        else:
+            assert expected["final_answer"] == "", tag
         if tree.kind[node] != Kind.FAILED and node != ROOT_INDEX:
             assert tree.text[node] == expected["text"], tag
-        assert tree.exhausted[node] or not expected["is_terminal"], tag
+    if record.get("answer"):
+        assert tags[best(tree)] == record["answer"]["tag"]
+
+
+@needs_files
+@pytest.mark.parametrize("path", files("data_selection"), ids=lambda path: path.stem)
+def test_data_selection_of_the_released_code(path):
+    record = json.loads(path.read_text())
+    names = record["trees"]
+    released = record["config"]
+    config = PublishedSelection(
+        trajectories=released["sft_top_n"],
+        seed=released["sft_shuffle_seed"],
+        margin=released["min_step_margin"],
+        edit_distance=released["min_edit_distance"],
+    )
+    grown = [grow(path.parent / name) for name in names]
+    trees = [tree for _, tree, _ in grown]
+
+    rows = [{"query": question, "response": response} for question, response in policy_rows(trees, config)]
+    assert rows == record["sft"]
+
+    ranks = {}
+    for question in {tree.problem.question for tree in trees}:
+        own = [index for index, tree in enumerate(trees) if tree.problem.question == question]
+        for rank, (index, leaf) in enumerate(ranked_trajectories([trees[index] for index in own]), start=1):
+            _, tree, tags = grown[own[index]]
+            q = [tree.q(node) for node in tree.path(leaf)[1:]]
+            ranks[names[own[index]], tags[leaf]] = (rank, pytest.approx(np.mean(q)), pytest.approx(min(q)))
+    assert ranks == {
+        (trace["tree"], trace["leaf"]): (trace["rank"], trace["mean_q"], trace["min_q"])
+        for trace in record["traces"]
+        if trace["final_q"] == 1
+    }
+
+    for follow, expected in (("all", "pair_candidates"), ("most_visited", "pair_candidates_vis_count")):
+        found = []
+        for name, (_, tree, tags) in zip(names, grown, strict=True):
+            for pair in pair_candidates(tree, follow=follow):
+                texts = tree.text[pair.chosen], tree.text[pair.rejected]
+                found.append(
+                    {
+                        "tree": name,
+                        "prefix": tags[pair.prefix],
+                        "chosen": tags[pair.chosen],
+                        "rejected": tags[pair.rejected],
+                        "step_margin": pytest.approx(pair.margin),
+                        "steps_margin": pytest.approx(pair.solution_margin),
+                        "edit_distance": edit_distance(*texts),
+                        "pos_count": pair.positives,
+                        "neg_count": pair.negatives,
+                        "kept": keeps(tree, pair, config),
+                    }
+                )
+        assert found == record[expected]
+
+    pairs = [(tree, pair) for tree in trees for pair in preference_pairs(tree, config)]
+    assert [(pair.chosen, pair.rejected, pair.weight) for _, pair in pairs] == [
+        (pair["pos"], pair["neg"], 1 / (pair["pos_count"] * pair["neg_count"])) for pair in record["pairs"]
+    ]
+    assert [steps.prompt(tree.problem.question) + pair.prefix for tree, pair in pairs] == [
+        pair["prompt"] for pair in record["pairs"]
+    ]
+    most_visited = dataclasses.replace(config, follow="most_visited")
+    assert sum(len(preference_pairs(tree, most_visited)) for tree in trees) == record["pairs_vis_count_total"]

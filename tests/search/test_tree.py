@@ -77,17 +77,17 @@ def test_uct_by_hand(q, parent_visits, visits, expected):
 def test_selection_takes_the_first_of_equals_and_what_uct_says():
     tree = sapling()
     children = [tree.add(ROOT_INDEX, node(text)) for text in "abc"]
-    assert uct.select(tree, ROOT_INDEX, 2.0) == children[0]
+    assert uct.select(tree, ROOT_INDEX, 2.0, unvisited="zero") == children[0]
     uct.backup(tree, children[0], -1.0)
-    assert uct.select(tree, ROOT_INDEX, 2.0) == children[1]  # -1 + 2 sqrt(ln 1) < 0
+    assert uct.select(tree, ROOT_INDEX, 2.0, unvisited="zero") == children[1]  # -1 + 2 sqrt(ln 1) < 0
     uct.backup(tree, children[1], -1.0)
-    assert uct.select(tree, ROOT_INDEX, 2.0) == children[0]  # -1 + 2 sqrt(ln 2) = 0.67 > 0
+    assert uct.select(tree, ROOT_INDEX, 2.0, unvisited="zero") == children[0]  # -1 + 2 sqrt(ln 2) = 0.67 > 0
     scores = [uct.uct(tree.q(c), 2, int(tree.visits[c]), 2.0) for c in children]
     assert scores == pytest.approx([0.6651, 0.6651, 0.0], abs=1e-4)
     tree.exhausted[children[0]] = tree.exhausted[children[1]] = True
-    assert uct.select(tree, ROOT_INDEX, 2.0) == children[2]
+    assert uct.select(tree, ROOT_INDEX, 2.0, unvisited="zero") == children[2]
     tree.exhausted[children[2]] = True
-    assert uct.select(tree, ROOT_INDEX, 2.0) == UNVISITED
+    assert uct.select(tree, ROOT_INDEX, 2.0, unvisited="zero") == UNVISITED
 
 
 def test_selection_equals_its_definition():
@@ -97,7 +97,7 @@ def test_selection_equals_its_definition():
         for j in range(i + 1):
             uct.backup(tree, child, 1.0 if (i + j) % 3 else -1.0)
     scores = [uct.uct(tree.q(c), int(tree.visits[0]), int(tree.visits[c]), 1.4) for c in children]
-    assert uct.select(tree, ROOT_INDEX, 1.4) == children[scores.index(max(scores))]
+    assert uct.select(tree, ROOT_INDEX, 1.4, unvisited="zero") == children[scores.index(max(scores))]
 
 
 def test_backup_reaches_the_root_and_update_does_not():
