@@ -8,7 +8,7 @@ from etils import epath
 
 CONTROL = "control_"  # before the names of the control's numbers
 
-_OPTIONAL = {"split": str, "level": int, "family": str, "phase": str, "step": int, "kind": str}
+_OPTIONAL = {"split": str, "level": int, "family": str, "phase": str, "step": int, "kind": str, "trajectories": int}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,7 @@ class Metric:
     phase: str | None = None
     step: int | None = None
     kind: str | None = None
+    trajectories: int | None = None
 
 
 class Metrics:

@@ -20,6 +20,8 @@ class SearchConfig:
     max_consecutive_errors: a path ends after so many steps in a row whose code failed (`errors_threshold`).
     max_prefix_tokens: the most tokens of a path, prompt and outputs included (`max_model_len`). Longer ones end as
         failed.
+    beam_width: None for MCTS; else the width of a step beam search (`beam.py`; `step_beam_width`: 8), in which
+        `rollouts` and `exploration` have no say.
     first_answer_only: whether an expansion that answers keeps its first answer and nothing else. The released code does
         so; the paper does not say it.
     """
@@ -32,6 +34,7 @@ class SearchConfig:
     max_consecutive_errors: int
     max_prefix_tokens: int
     first_answer_only: bool = False
+    beam_width: int | None = None
 
     def __post_init__(self):
         if self.value_mode not in VALUE_MODES:
@@ -39,6 +42,11 @@ class SearchConfig:
         for name in ("candidates", "rollouts", "max_depth", "max_consecutive_errors", "max_prefix_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"SearchConfig.{name} must be at least 1, got {getattr(self, name)}")
+        if self.beam_width is not None and (self.beam_width < 1 or not self.needs_scorer):
+            raise ValueError(
+                f"SearchConfig.beam_width must be at least 1, and value_mode 'ppm' or 'test', for the PPM chooses the "
+                f"beam; got {self.beam_width} and {self.value_mode!r}"
+            )
 
     @property
     def sees_answers(self) -> bool:
