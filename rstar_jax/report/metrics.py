@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from etils import epath
 
 CONTROL = "control_"  # before the names of the control's numbers
+SCALING = "scaling_"  # before the names of selection rules: accuracy by trajectories
 
 _OPTIONAL = {"split": str, "level": int, "family": str, "phase": str, "step": int, "kind": str, "trajectories": int}
 

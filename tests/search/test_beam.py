@@ -45,19 +45,12 @@ def twin(problem, key, config):
             return text, "answer"
         if stop in ("", "length") or len(above) + 1 >= config.max_depth:
             return text, "failed"
-        before = "\n".join(steps.code(line) for line in above)
-        outcome = scripted.run_code(before, steps.code(text))
-        if outcome.verdict is not Verdict.OK:
+        codes = [steps.code(line) for line in (*above, text)]
+        outcomes = [scripted.run_code("\n".join(codes[:i]), code) for i, code in enumerate(codes)]
+        if outcomes[-1].verdict is not Verdict.OK:
             return text, "failed"
         if stop == markers.END_OF_CODE:
-            printed = (
-                "".join(
-                    scripted.run_code("\n".join(map(steps.code, above[:i])), steps.code(line)).output
-                    for i, line in enumerate(above)
-                )
-                + outcome.output
-            )
-            text = steps.with_output(text, printed.rstrip("\n"))
+            text = steps.with_output(text, "".join(outcome.output for outcome in outcomes).rstrip("\n"))
         return text, "open"
 
     beam, width = [0], config.beam_width
