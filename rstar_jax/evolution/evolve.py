@@ -355,7 +355,7 @@ class Evolution:
         settings = self.config.rounds[-1]
         problems = self._frontier()
         problems = problems[:: max(len(problems) // self.config.evaluation.pair_problems, 1)]
-        search_config = dataclasses.replace(settings.search, value_mode="terminal")
+        search_config = dataclasses.replace(settings.search, value_mode="terminal", beam_width=None)
         engine = self.world.engine(self._policy(number), self._ppm(number), seed=self.config.seed + 1000)
         trees = search(
             problems,

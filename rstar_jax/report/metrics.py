@@ -14,7 +14,10 @@ _OPTIONAL = {"split": str, "level": int, "family": str, "phase": str, "step": in
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One line of the file. Without `level`, `family` and `kind` (of pairs) it is the mean over the frontier levels."""
+    """One line of the file. Without `level`, `family` and `kind` (of pairs) it is the mean over the frontier levels.
+
+    trajectories: searches a problem, of a point of a scaling curve.
+    """
 
     round: int
     name: str
