@@ -6,6 +6,7 @@ import pytest
 
 from rstar_jax import configuration, main
 from rstar_jax.evolution.config import EvolutionConfig
+from rstar_jax.search import VoteConfig
 
 
 def run(capsys, *arguments):
@@ -68,3 +69,13 @@ def test_the_default_configuration_is_whole():
     assert config.seed == 7 and len(config.rounds) == 4
     assert [settings.search.value_mode for settings in config.rounds] == ["terminal", "terminal", "ppm", "ppm"]
     assert "EvolutionConfig.rounds[3].search.value_mode = 'ppm'" in configuration.operative(config)
+    assert (config.evaluation.trajectories, config.evaluation.vote) == (1, VoteConfig(rule="best"))
+
+
+def test_how_a_test_time_search_is_configured():
+    bindings = ["EvaluationConfig.trajectories=4", "VoteConfig.rule='majority'", "test_time/SearchConfig.beam_width=3"]
+    configuration.parse([], bindings)
+    import gin
+
+    config = gin.get_configurable(EvolutionConfig)().evaluation
+    assert (config.trajectories, config.vote.rule, config.search.beam_width) == (4, "majority", 3)

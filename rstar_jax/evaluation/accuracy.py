@@ -1,19 +1,16 @@
-"""Accuracy on problems with known answers: greedy, majority, pass@k, and search judged by the PPM."""
+"""Accuracy on problems with known answers: greedy, and of independent samples their votes, best of N and pass@k."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rstar_jax.problems import Problem
 from rstar_jax.search import (
-    SearchConfig,
-    SearchStats,
     StepSampler,
     StepScorer,
-    Tree,
-    best,
-    majority,
+    VoteConfig,
     pass_at_k,
     sample_solutions,
-    search,
+    solution_answers,
+    vote,
 )
 from rstar_jax.verifier import Grader, Verifier
 
@@ -38,46 +35,28 @@ def sampled_accuracy(
     grader: Grader,
     max_prefix_tokens: int,
     seed: int,
-) -> tuple[list[float], list[float]]:
-    """(majority vote right, pass@samples) a problem, from as many independently sampled solutions."""
+    scorer: StepScorer | None = None,
+) -> dict[str, list[float]]:
+    """Values a problem, by name, from as many independently sampled solutions as `samples` says.
+
+    majority_accuracy: the vote of all samples, without scores. best_of_n_accuracy: the answer of the solution that
+    `scorer`, a PPM or an ORM, values most; left out without a scorer. pass_at_`samples`: any of them is right.
+    """
     solutions = sample_solutions(
         problems, samples, sampler=sampler, verifier=verifier, max_prefix_tokens=max_prefix_tokens, seed=seed
     )
-    answers = [[solution.answer for solution in row] for row in solutions]
-    voted = [majority([answer for answer in row if answer is not None]) for row in answers]
-    flat = [(problem.answer, answer) for problem, row in zip(problems, answers, strict=True) for answer in row]
-    right = grade_answers([gold for gold, _ in flat], [answer for _, answer in flat], grader)
-    passed = [
-        pass_at_k(samples, int(sum(right[i * samples : (i + 1) * samples])), samples) for i in range(len(problems))
-    ]
-    return grade_answers([problem.answer for problem in problems], voted, grader), passed
-
-
-def search_answers(
-    problems: Sequence[Problem],
-    *,
-    config: SearchConfig,
-    sampler: StepSampler,
-    scorer: StepScorer,
-    verifier: Verifier,
-    seed: int,
-    in_flight: int,
-    on_progress: Callable[[SearchStats], None] | None = None,
-) -> tuple[list[Tree], list[str | None]]:
-    """Test-time search: the trees, and of each the answer whose trajectory the PPM values most. No gold is given."""
-    trees = search(
-        problems,
-        sampler=sampler,
-        verifier=verifier,
-        grader=None,
-        scorer=scorer,
-        config=config,
-        seed=seed,
-        in_flight=in_flight,
-        on_progress=on_progress,
-    )
-    leaves = [best(tree) for tree in trees]
-    return trees, [None if leaf is None else tree.answer[leaf] for tree, leaf in zip(trees, leaves, strict=True)]
+    golds = [problem.answer for problem in problems]
+    plain = solution_answers(problems, solutions, sampler=sampler, seed=seed)
+    chosen = {"majority_accuracy": vote(plain, grader, VoteConfig(rule="majority"))}
+    if scorer is not None:
+        scored = solution_answers(problems, solutions, sampler=sampler, scorer=scorer, seed=seed)
+        chosen["best_of_n_accuracy"] = vote(scored, grader, VoteConfig(rule="best"))
+    values = {name: grade_answers(golds, answers, grader) for name, answers in chosen.items()}
+    flat = [(problem.answer, own.answer) for problem, row in zip(problems, plain, strict=True) for own in row]
+    right = iter(grade_answers([gold for gold, _ in flat], [answer for _, answer in flat], grader))
+    hits = [sum(next(right) for _ in row) for row in plain]
+    values[f"pass_at_{samples}"] = [pass_at_k(samples, int(own), samples) for own in hits]
+    return values
 
 
 def grade_answers(golds: Sequence[str], answers: Sequence[str | None], grader: Grader) -> list[float]:

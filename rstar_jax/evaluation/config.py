@@ -4,14 +4,16 @@ import dataclasses
 
 from rstar_jax.decoding import DecodingConfig, Sampling
 from rstar_jax.partitioning import MeshConfig
-from rstar_jax.search import SearchConfig
+from rstar_jax.search import SearchConfig, VoteConfig
 from rstar_jax.verifier import Limits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """search: the test-time search; its `rollouts` are the trajectories of `search_accuracy`.
+    """search: the test-time search.
 
+    trajectories: independent searches a problem, each with a seed of its own (paper: 8, or 16 on AIME and AMC, and 64;
+    in the released code each of them is one whole MCTS). vote: how one answer is chosen from theirs.
     samples: independent solutions a problem for the majority vote and pass@k.
     sampling: how tokens are drawn for these samples and in that search.
     pair_problems: about how many held-out problems are annotated to measure the PPM's pair accuracy.
@@ -19,10 +21,16 @@ class EvaluationConfig:
     """
 
     search: SearchConfig
+    trajectories: int = 1
+    vote: VoteConfig = VoteConfig()
     samples: int = 8
     sampling: Sampling = Sampling()
     pair_problems: int = 60
     frontier_levels: tuple[int, ...] = (2, 3, 4)
+
+    def __post_init__(self):
+        if self.trajectories < 1:
+            raise ValueError(f"EvaluationConfig.trajectories must be at least 1, got {self.trajectories}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

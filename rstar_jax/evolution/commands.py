@@ -1,5 +1,6 @@
 """The modes of the command line that need models, each on the models of a run and on files of the run or of a user."""
 
+import itertools
 import json
 from typing import Any
 
@@ -39,10 +40,12 @@ def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, outpu
         number = _round(run_dir, round, "ppm")
         policy, ppm = _policy(world, run_dir, number), _ppm(world, run_dir, number)
         engine = world.engine(policy, ppm, sampling=config.evaluation.sampling)
-        with progress.bar(f"search with round {number}", len(asked), "trees") as advance_to:
-            trees, answers = evaluation.search_answers(
+        settings = config.evaluation
+        with progress.bar(f"search with round {number}", len(asked) * settings.trajectories, "trees") as advance_to:
+            trees = evaluation.search_trees(
                 asked,
-                config=config.evaluation.search,
+                config=settings.search,
+                trajectories=settings.trajectories,
                 sampler=engine,
                 scorer=engine,
                 verifier=world.verifier,
@@ -50,8 +53,9 @@ def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, outpu
                 in_flight=config.in_flight,
                 on_progress=lambda stats: advance_to(stats.finished_trees, f"{stats.expansions} expansions"),
             )
+        answers = evaluation.search_answers(trees, world.grader, settings.vote)
     folder = epath.Path(output)
-    write_shard(folder / "trees", 0, 1, trees)
+    write_shard(folder / "trees", 0, 1, list(itertools.chain.from_iterable(trees)))
     lines = [
         json.dumps({"id": problem.id, "question": problem.question, "answer": answer})
         for problem, answer in zip(asked, answers, strict=True)
@@ -63,7 +67,10 @@ def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, outpu
 def evaluate(
     *, config: EvolutionConfig, run_dir: str, problems: str | None, output: str | None, round: int | None
 ) -> None:
-    """Greedy, majority, search and pass@k on problems with answers: a table, and JSON lines if `output` is given."""
+    """Greedy, votes, best of N, search and pass@k on problems with answers: a table, and JSON lines into `output`.
+
+    With several trajectories also the accuracy of each selection rule by how many of them vote.
+    """
     asked = _problems(run_dir, problems)
     settings = config.evaluation
     with open_world(config, run_dir) as world:
@@ -72,29 +79,40 @@ def evaluate(
         common = dict(verifier=world.verifier, grader=world.grader, max_prefix_tokens=config.decoding.max_prefix_tokens)
         greedy = world.engine(policy, sampling=GREEDY)
         values = {"greedy_accuracy": evaluation.greedy_accuracy(asked, sampler=greedy, **common)}
-        sampler = world.engine(policy, sampling=settings.sampling)
-        values["majority_accuracy"], values[f"pass_at_{settings.samples}"] = evaluation.sampled_accuracy(
-            asked, settings.samples, sampler=sampler, seed=config.seed, **common
+        ppm = _ppm(world, run_dir, number) if _path(run_dir, number, "ppm").exists() else None
+        engine = world.engine(policy, ppm, sampling=settings.sampling)
+        scorer = engine if ppm is not None else None
+        values |= evaluation.sampled_accuracy(
+            asked, settings.samples, sampler=engine, scorer=scorer, seed=config.seed, **common
         )
-        if _path(run_dir, number, "ppm").exists():
-            engine = world.engine(policy, _ppm(world, run_dir, number), sampling=settings.sampling)
-            _, answers = evaluation.search_answers(
+        curve = {}
+        if ppm is not None:
+            trees = evaluation.search_trees(
                 asked,
                 config=settings.search,
+                trajectories=settings.trajectories,
                 sampler=engine,
                 scorer=engine,
                 verifier=world.verifier,
                 seed=config.seed,
                 in_flight=config.in_flight,
             )
+            answers = evaluation.search_answers(trees, world.grader, settings.vote)
             golds = [problem.answer for problem in asked]
             values["search_accuracy"] = evaluation.grade_answers(golds, answers, world.grader)
+            if settings.trajectories > 1:
+                curve = evaluation.scaling_curve(asked, trees, world.grader, settings.vote)
+    common = {"round": number, "split": problems or "heldout"}
     rows = []
     for name, own in values.items():
         for level, mean in evaluation.by_level(asked, own, settings.frontier_levels).items():
-            row: dict[str, Any] = {"round": number, "name": name, "value": mean, "split": problems or "heldout"}
+            row: dict[str, Any] = {**common, "name": name, "value": mean}
             rows.append(row if level is None else {**row, "level": level})
+    scaling = evaluation.scaling_rows(asked, curve, settings.frontier_levels)
     _print_table(rows, len(asked))
+    if scaling:
+        _print_scaling(scaling)
+    rows += [{**common, **row} for row in scaling]
     if output is not None:
         publish(epath.Path(output), "".join(json.dumps(row) + "\n" for row in rows))
 
@@ -172,6 +190,15 @@ def _train(world, loss, start, batch_at, settings, output: str, name: str) -> No
         )
     checkpoints.save(output, trained)
     print(output)
+
+
+def _print_scaling(rows: list[dict[str, Any]]) -> None:
+    sizes = sorted({row["trajectories"] for row in rows})
+    table = Table("trajectories", *map(str, sizes), title="accuracy by selection rule")
+    for name in dict.fromkeys(row["name"] for row in rows):
+        own = {row["trajectories"]: row["value"] for row in rows if row["name"] == name}
+        table.add_row(name.removeprefix(evaluation.SCALING), *(f"{own[size]:.3f}" for size in sizes))
+    progress.output.print(table)
 
 
 def _print_table(rows: list[dict[str, Any]], count: int) -> None:

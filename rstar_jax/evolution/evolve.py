@@ -8,6 +8,7 @@ is not read back from the folder, so a resumed run and an undisturbed one see th
 
 import dataclasses
 import datetime
+import itertools
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -308,25 +309,30 @@ class Evolution:
     def _evaluate_samples(self, number: int) -> None:
         problems = self._frontier()
         samples = self.config.evaluation.samples
-        voted, passed = evaluation.sampled_accuracy(
+        sampling = self.config.evaluation.sampling
+        engine = self.world.engine(self._policy(number), self._ppm(number), sampling=sampling)
+        values = evaluation.sampled_accuracy(
             problems,
             samples,
-            sampler=self.world.engine(self._policy(number), sampling=self.config.evaluation.sampling),
+            sampler=engine,
+            scorer=engine,
             verifier=self.world.verifier,
             grader=self.world.grader,
             max_prefix_tokens=self.config.decoding.max_prefix_tokens,
             seed=self.config.seed,
         )
-        self._note(number, "majority_accuracy", problems, voted, "heldout")
-        self._note(number, f"pass_at_{samples}", problems, passed, "heldout")
+        for name, own in values.items():
+            self._note(number, name, problems, own, "heldout")
 
     def _evaluate_search(self, number: int) -> None:
-        problems, sampling = self._frontier(), self.config.evaluation.sampling
-        engine = self.world.engine(self._policy(number), self._ppm(number), sampling=sampling)
-        with progress.bar(f"round {number}: test-time search", len(problems), "trees") as advance_to:
-            trees, answers = evaluation.search_answers(
+        problems, settings = self._frontier(), self.config.evaluation
+        engine = self.world.engine(self._policy(number), self._ppm(number), sampling=settings.sampling)
+        total = len(problems) * settings.trajectories
+        with progress.bar(f"round {number}: test-time search", total, "trees") as advance_to:
+            trees = evaluation.search_trees(
                 problems,
-                config=self.config.evaluation.search,
+                config=settings.search,
+                trajectories=settings.trajectories,
                 sampler=engine,
                 scorer=engine,
                 verifier=self.world.verifier,
@@ -334,9 +340,14 @@ class Evolution:
                 in_flight=self.config.in_flight,
                 on_progress=lambda stats: advance_to(stats.finished_trees, f"{stats.expansions} expansions"),
             )
-        write_shard(self.folder.round(number) / "heldout_trees", 0, 1, trees)
+        write_shard(self.folder.round(number) / "heldout_trees", 0, 1, list(itertools.chain.from_iterable(trees)))
+        answers = evaluation.search_answers(trees, self.world.grader, settings.vote)
         right = evaluation.grade_answers([problem.answer for problem in problems], answers, self.world.grader)
         self._note(number, "search_accuracy", problems, right, "heldout")
+        if settings.trajectories > 1:
+            curve = evaluation.scaling_curve(problems, trees, self.world.grader, settings.vote)
+            for row in evaluation.scaling_rows(problems, curve, settings.frontier_levels):
+                self.folder.metrics.add(round=number, split="heldout", **row)
 
     def _evaluate_pairs(self, number: int) -> None:
         """Does the last PPM tell good steps from bad ones on problems that nothing was trained on?
@@ -346,7 +357,7 @@ class Evolution:
         settings = self.config.rounds[-1]
         problems = self._frontier()
         problems = problems[:: max(len(problems) // self.config.evaluation.pair_problems, 1)]
-        search_config = dataclasses.replace(settings.search, value_mode="terminal")
+        search_config = dataclasses.replace(settings.search, value_mode="terminal", beam_width=None)
         engine = self.world.engine(self._policy(number), self._ppm(number), seed=self.config.seed + 1000)
         trees = search(
             problems,

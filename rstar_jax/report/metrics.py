@@ -7,13 +7,17 @@ from collections.abc import Iterable, Iterator
 from etils import epath
 
 CONTROL = "control_"  # before the names of the control's numbers
+SCALING = "scaling_"  # before the names of selection rules: accuracy by trajectories
 
-_OPTIONAL = {"split": str, "level": int, "family": str, "phase": str, "step": int, "kind": str}
+_OPTIONAL = {"split": str, "level": int, "family": str, "phase": str, "step": int, "kind": str, "trajectories": int}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One line of the file. Without `level`, `family` and `kind` (of pairs) it is the mean over the frontier levels."""
+    """One line of the file. Without `level`, `family` and `kind` (of pairs) it is the mean over the frontier levels.
+
+    trajectories: searches a problem, of a point of a scaling curve.
+    """
 
     round: int
     name: str
@@ -24,6 +28,7 @@ class Metric:
     phase: str | None = None
     step: int | None = None
     kind: str | None = None
+    trajectories: int | None = None
 
 
 class Metrics:

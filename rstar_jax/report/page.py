@@ -33,6 +33,7 @@ def report(run_dir: epath.PathLike) -> epath.Path:
     if not run_dir.is_dir():
         raise FileNotFoundError(f"no run folder at {run_dir}: --run_dir must name the folder that `rstar evolve` wrote")
     metrics = read_metrics(run_dir / "metrics.jsonl")
+    groups = [tables.scaling_table(metrics), *(tables.group_table(metrics, group) for group in ("level", "family"))]
     trees = _trees(run_dir)
     folder = run_dir / "report"
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,7 @@ def report(run_dir: epath.PathLike) -> epath.Path:
         run=run_dir.name,
         tiles=tables.headline(metrics),
         round_table=tables.round_table(metrics),
-        group_tables=[table for group in ("level", "family") if (table := tables.group_table(metrics, group))],
+        group_tables=[table for table in groups if table],
         pictures=_draw(metrics, folder),
         trees=trees,
         config=config.read_text(encoding="utf-8") if config.exists() else "",

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from rstar_jax.report.metrics import CONTROL, Metrics
+from rstar_jax.report.metrics import CONTROL, SCALING, Metrics
 
 HELD_OUT = "heldout"
 TRAIN = "train"
@@ -28,6 +28,9 @@ def columns(k: int) -> tuple[Column, ...]:
     return (
         Column("greedy", "greedy_accuracy", HELD_OUT, "the policy's most likely solution"),
         Column(f"majority@{k}", "majority_accuracy", HELD_OUT, f"the most frequent answer of {k} independent samples"),
+        Column(
+            f"best of {k}", "best_of_n_accuracy", HELD_OUT, f"the one of {k} independent samples that the PPM chooses"
+        ),
         Column(f"search@{k}", "search_accuracy", HELD_OUT, "the answer that the PPM chooses from a test-time search"),
         Column(f"pass@{k}", f"pass_at_{k}", HELD_OUT, f"at least one of {k} independent samples is right"),
         Column("PPM pairs", "ppm_pair_accuracy", HELD_OUT, "preference pairs of which the PPM prefers the better side"),
@@ -158,6 +161,22 @@ def group_table(metrics: Metrics, group: str) -> Table | None:
         values = [metrics.get(name, round, HELD_OUT, **{group: member}) for name, round, _ in wanted]
         rows.append(Row(str(member), tuple(percent(value.value) if value else MISSING for value in values)))
     return Table(f"Held-out accuracy by {group}", group, tuple((title, "") for *_, title in wanted), tuple(rows))
+
+
+def scaling_table(metrics: Metrics) -> Table | None:
+    """One row a selection rule, one column a number of trajectories, of the last round that has a scaling curve."""
+    found = [metric for metric in metrics if metric.name.startswith(SCALING) and metric.trajectories]
+    if not found:
+        return None
+    last = max(metric.round for metric in found)
+    values = {(metric.name, metric.trajectories): metric.value for metric in found if metric.round == last}
+    sizes = sorted({size for _, size in values})
+    rows = [
+        Row(name.removeprefix(SCALING).replace("_", " "), tuple(percent(values[name, size]) for size in sizes))
+        for name in dict.fromkeys(name for name, _ in values)
+    ]
+    caption = f"Held-out accuracy of round {last} by trajectories, for each rule that chooses an answer from theirs"
+    return Table(caption, "trajectories", tuple((str(size), "") for size in sizes), tuple(rows))
 
 
 def phase_seconds(metrics: Metrics) -> dict[str, dict[int, float]]:

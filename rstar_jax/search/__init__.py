@@ -1,21 +1,34 @@
 """Tree search over verified steps: trees, MCTS, the scheduler of many trees, what is learned. No JAX here."""
 
-from rstar_jax.search.answers import best, majority, pass_at_k
+from rstar_jax.search.answers import (
+    RULES,
+    ScoredAnswer,
+    VoteConfig,
+    best,
+    choose,
+    equivalence_classes,
+    pass_at_k,
+    tree_answers,
+    vote,
+)
+from rstar_jax.search.beam import beam_search
 from rstar_jax.search.config import SearchConfig
 from rstar_jax.search.mcts import search_tree
 from rstar_jax.search.protocols import Grader, Prefix, Step, StepSampler, StepScorer, Verifier
-from rstar_jax.search.sampling import Solution, sample_solutions
+from rstar_jax.search.sampling import Solution, sample_solutions, solution_answers
 from rstar_jax.search.scheduler import SearchStats, search
 from rstar_jax.search.selection import PairConfig, PreferencePair, correct_trajectories, preference_pairs
 from rstar_jax.search.storage import missing_shards, read_shard, read_trees, write_shard
 from rstar_jax.search.tree import Kind, Tree, tree_key
 
 __all__ = [
+    "RULES",
     "Grader",
     "Kind",
     "PairConfig",
     "PreferencePair",
     "Prefix",
+    "ScoredAnswer",
     "SearchConfig",
     "SearchStats",
     "Solution",
@@ -24,9 +37,12 @@ __all__ = [
     "StepScorer",
     "Tree",
     "Verifier",
+    "VoteConfig",
+    "beam_search",
     "best",
+    "choose",
     "correct_trajectories",
-    "majority",
+    "equivalence_classes",
     "missing_shards",
     "pass_at_k",
     "preference_pairs",
@@ -35,6 +51,9 @@ __all__ = [
     "sample_solutions",
     "search",
     "search_tree",
+    "solution_answers",
+    "tree_answers",
     "tree_key",
+    "vote",
     "write_shard",
 ]

@@ -25,6 +25,8 @@ class SearchConfig:
     max_consecutive_errors: a path ends after so many steps in a row whose code failed (`errors_threshold`).
     max_prefix_tokens: the most tokens of a path, prompt and outputs included (`max_model_len`). Longer ones end as
         failed.
+    beam_width: None for MCTS; else the width of a step beam search (`beam.py`; `step_beam_width`: 8), in which
+        `rollouts` and `exploration` have no say.
     first_answer_only: whether an expansion that answers keeps its first answer and nothing else. The released code does
         so; the paper does not say it.
     unvisited: what a child without visits scores.
@@ -53,6 +55,7 @@ class SearchConfig:
     max_consecutive_errors: int
     max_prefix_tokens: int
     first_answer_only: bool = False
+    beam_width: int | None = None
     unvisited: str = "sibling"
     exhaustion: str = "at_once"
     rollouts_in_flight: int = 1
@@ -81,6 +84,11 @@ class SearchConfig:
         if self.rollouts_in_flight > 1 and self.published_faults:
             raise ValueError(
                 f"SearchConfig.rollouts_in_flight must be 1 with published_faults, got {self.rollouts_in_flight}"
+            )
+        if self.beam_width is not None and (self.beam_width < 1 or not self.needs_scorer):
+            raise ValueError(
+                f"SearchConfig.beam_width must be at least 1, and value_mode 'ppm' or 'test', for the PPM chooses the "
+                f"beam; got {self.beam_width} and {self.value_mode!r}"
             )
 
     @property

@@ -91,6 +91,17 @@ def program(tree: Tree, block: Sequence[int]) -> tuple[str, str]:
     return "\n".join(codes[:ran]), "\n".join(codes[ran:])
 
 
+def begin(tree: Tree, config: SearchConfig) -> None:
+    """Every search begins so: a prompt that is too long ends its tree.
+
+    Raises: ValueError if the tree of a test-time search carries the ground truth.
+    """
+    if not config.sees_answers and tree.problem.answer:
+        raise ValueError(f"a test-time search must not be given the answer of problem {tree.problem.id!r}")
+    if len(tree.tokens[ROOT_INDEX]) > config.max_prefix_tokens:
+        tree.error[ROOT_INDEX], tree.exhausted[ROOT_INDEX] = TOO_LONG, True
+
+
 def expand(tree: Tree, nodes: Sequence[int], config: SearchConfig, encode: Encode) -> Generator[Ask, Any, None]:
     """Expands nodes of one tree: adds their children, gives them values, and backs up what their answers are worth."""
     prefixes = [prefix(tree, node) for node in nodes]

@@ -6,7 +6,7 @@ from typing import Any
 
 from rstar_jax.search import uct
 from rstar_jax.search.config import SearchConfig
-from rstar_jax.search.expansion import TOO_LONG, Ask, Encode, expand
+from rstar_jax.search.expansion import Ask, Encode, begin, expand
 from rstar_jax.search.tree import ROOT_INDEX, UNVISITED, Tree
 
 __all__ = ["SearchConfig", "rollout", "search_tree"]
@@ -20,10 +20,7 @@ def search_tree(tree: Tree, config: SearchConfig, encode: Encode) -> Generator[A
 
     Raises: ValueError if the tree of a test-time search carries the ground truth.
     """
-    if not config.sees_answers and tree.problem.answer:
-        raise ValueError(f"a test-time search must not be given the answer of problem {tree.problem.id!r}")
-    if len(tree.tokens[ROOT_INDEX]) > config.max_prefix_tokens:
-        tree.error[ROOT_INDEX], tree.exhausted[ROOT_INDEX] = TOO_LONG, True
+    begin(tree, config)
     in_flight = collections.Counter()
     waiting: list[tuple[Generator[int, None, None], int]] = []  # a rollout, and the node that it needs expanded
     left = config.rollouts

@@ -74,7 +74,7 @@ class Verifier(Protocol):
 
 
 class Grader(Protocol):
-    """Who decides whether an answer is right. A test-time search has none."""
+    """Who decides whether an answer is right, and which answers are equal. A test-time search has none."""
 
     def grade(self, pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
         """One decision for each (gold, answer); None is undecided and counts as not correct."""

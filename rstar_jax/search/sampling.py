@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from rstar_jax.problems.problem import Problem
-from rstar_jax.search.protocols import Prefix, Step, StepSampler, Verifier
+from rstar_jax.search.answers import ScoredAnswer
+from rstar_jax.search.protocols import Prefix, Step, StepSampler, StepScorer, Verifier
 from rstar_jax.search.tree import tree_key
 from rstar_jax.trajectory import markers, steps
 from rstar_jax.verifier.protocol import Outcome, Request
@@ -63,6 +64,34 @@ def sample_solutions(
         draft.append(tail)
     solutions = iter(drafts)
     return [[next(solutions).solution() for _ in row] for row in blocks]
+
+
+def solution_answers(
+    problems: Sequence[Problem],
+    solutions: Sequence[Sequence[Solution]],
+    *,
+    sampler: StepSampler,
+    scorer: StepScorer | None = None,
+    seed: int,
+    prompt: Callable[[str], str] = steps.prompt,
+) -> list[list[ScoredAnswer]]:
+    """The answers of each problem's solutions; solutions without one are left out.
+
+    scorer: an ORM or a PPM, which gives each whole solution its score, for Best-of-N (paper: Table 8); equal solutions
+        are scored once. Without it all scores are 0. sampler, seed, prompt: as of `sample_solutions`.
+    """
+    answered = [[solution for solution in row if solution.answer is not None] for row in solutions]
+    scores: list[dict[tuple[int, ...], float]] = [{} for _ in answered]
+    if scorer is not None:
+        asked = [i for i, row in enumerate(answered) if row]
+        candidates = [list(dict.fromkeys(solution.tokens for solution in answered[i])) for i in asked]
+        values = scorer.score([_prompt(problems[i], prompt, sampler, seed) for i in asked], candidates)
+        for i, own, row in zip(asked, candidates, values, strict=True):
+            scores[i] = dict(zip(own, map(float, row), strict=True))
+    return [
+        [ScoredAnswer(answer=solution.answer, score=own.get(solution.tokens, 0.0)) for solution in row]
+        for own, row in zip(scores, answered, strict=True)
+    ]
 
 
 @dataclasses.dataclass(kw_only=True)

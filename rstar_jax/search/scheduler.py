@@ -21,6 +21,7 @@ from typing import Any
 
 from rstar_jax.problems.problem import Problem
 from rstar_jax.search import expansion
+from rstar_jax.search.beam import beam_search
 from rstar_jax.search.config import SearchConfig
 from rstar_jax.search.mcts import search_tree
 from rstar_jax.search.protocols import Grader, StepSampler, StepScorer, Verifier
@@ -66,6 +67,7 @@ def search(
     config: SearchConfig,
     scorer: StepScorer | None = None,
     seed: int = 0,
+    trajectories: int = 1,
     in_flight: int = 128,
     patience: float = math.inf,
     seconds: float = math.inf,
@@ -73,8 +75,9 @@ def search(
     on_progress: Callable[[SearchStats], None] | None = None,
     stats: SearchStats | None = None,
 ) -> list[Tree]:
-    """One searched tree a problem, in the order of `problems`.
+    """The searched trees, in the order of `problems`; those of one problem stand behind each other.
 
+    trajectories: independent searches, each with a tree of its own, of each problem.
     grader: None in a test-time search, which never sees the ground truth: its trees carry problems without answers.
     scorer: the PPM; None in a terminal-guided search. in_flight: trees that are searched at the same time.
     patience: seconds for which a turn waits for code. seconds: after so many no node is expanded any more; trees end
@@ -88,7 +91,11 @@ def search(
     if config.sees_answers and grader is None:
         raise ValueError(f"value_mode {config.value_mode!r} needs a grader")
     stats = SearchStats() if stats is None else stats
-    trees = [plant(problem, sampler=sampler, config=config, seed=seed) for problem in problems]
+    trees = [
+        plant(problem, sampler=sampler, config=config, seed=seed, trajectory=trajectory)
+        for problem in problems
+        for trajectory in range(trajectories)
+    ]
     stats.trees += len(trees)
     world = _World(
         sampler=sampler, verifier=verifier, grader=grader, scorer=scorer, stops=stops, stats=stats, config=config
@@ -101,12 +108,13 @@ def search(
     return trees
 
 
-def plant(problem: Problem, *, sampler: StepSampler, config: SearchConfig, seed: int) -> Tree:
+def plant(problem: Problem, *, sampler: StepSampler, config: SearchConfig, seed: int, trajectory: int = 0) -> Tree:
     """A tree of a root alone. For a test-time search its problem has no answer: what is not there cannot leak."""
     if not config.sees_answers:
         problem = dataclasses.replace(problem, answer="")
     prompt = steps.prompt(problem.question)
-    return Tree(problem, key=tree_key(seed, problem.id), prompt=prompt, prompt_tokens=tuple(sampler.encode(prompt)))
+    key = tree_key(seed, problem.id, trajectory)
+    return Tree(problem, key=key, prompt=prompt, prompt_tokens=tuple(sampler.encode(prompt)))
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -128,7 +136,8 @@ class _Growing:
 
     def __init__(self, tree: Tree, world: _World):
         self.tree = tree
-        self.search = search_tree(tree, world.config, world.sampler.encode)
+        searcher = search_tree if world.config.beam_width is None else beam_search
+        self.search = searcher(tree, world.config, world.sampler.encode)
         self.ask: expansion.Ask | None = next(self.search, None)
         self.futures: list[Future] = []  # answers to `ask`, if sampler or verifier have it
         self.sent = 0  # the turn in which they were asked

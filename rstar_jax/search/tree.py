@@ -63,9 +63,13 @@ _ARRAYS = {  # column: (dtype, what an unused row holds)
 _LISTS = ("text", "tokens", "logprob", "verdict", "output", "error", "answer")
 
 
-def tree_key(seed: int, problem_id: str) -> int:
-    """The unsigned 32-bit key of a problem's tree: the same in every process and on every machine."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{problem_id}".encode()).digest()[:4], "big")
+def tree_key(seed: int, problem_id: str, trajectory: int = 0) -> int:
+    """The unsigned 32-bit key of a problem's tree: the same in every process and on every machine.
+
+    trajectory: which of the problem's independent searches the tree is of.
+    """
+    name = f"{seed}.{trajectory}:{problem_id}" if trajectory else f"{seed}:{problem_id}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
 def _array(name: str, doc: str) -> property:

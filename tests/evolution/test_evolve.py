@@ -17,15 +17,16 @@ from transformers import PreTrainedTokenizerFast
 from rstar_jax import models
 from rstar_jax.decoding import DecodingConfig
 from rstar_jax.evaluation import EvaluationConfig
-from rstar_jax.evolution import data
+from rstar_jax.evolution import commands, data
 from rstar_jax.evolution import evolve as evolve_module
 from rstar_jax.evolution.config import EvolutionConfig, RoundConfig
 from rstar_jax.evolution.exchange import export_model
 from rstar_jax.evolution.run_folder import RunFolder
 from rstar_jax.models import Decoder, DecoderConfig, PreferenceModel
 from rstar_jax.partitioning import MeshConfig
+from rstar_jax.problems.datasets import read_problems
 from rstar_jax.problems.procedural import ProceduralProblems
-from rstar_jax.search import PairConfig, SearchConfig, read_trees
+from rstar_jax.search import PairConfig, SearchConfig, VoteConfig, read_trees
 from rstar_jax.training import TrainingConfig, checkpoints
 from rstar_jax.trajectory import markers
 from rstar_jax.trajectory.tokenizer import Tokenizer
@@ -67,7 +68,7 @@ def config():
             extend_buckets=(96,),
             score_rows=1,
         ),
-        evaluation=EvaluationConfig(search=dataclasses.replace(SEARCH, value_mode="test"), samples=4),
+        evaluation=EvaluationConfig(search=dataclasses.replace(SEARCH, value_mode="test"), samples=4, trajectories=2),
         mesh=MeshConfig(data=1),
         shards=2,
         verifier_workers=1,
@@ -123,6 +124,7 @@ def test_the_loop_leaves_all_its_numbers(undisturbed):
         "control_greedy_accuracy",
         "search_accuracy",
         "majority_accuracy",
+        "best_of_n_accuracy",
         "pass_at_4",
         "ppm_pair_accuracy",
         "false_positive_share",
@@ -134,11 +136,38 @@ def test_the_loop_leaves_all_its_numbers(undisturbed):
     trees, (trajectories, pairs, *_) = left_behind(undisturbed)
     assert len(trees[0]) == 8 and trajectories and pairs
     assert {row["kind"] for row in pairs} == {"step", "trajectory"}
+    (searched,) = [row for row in rows if row["name"] == "search_accuracy" and "level" not in row]
+    curve = {(row["name"], row["trajectories"]): row["value"] for row in rows if row["name"].startswith("scaling_")}
+    assert len(curve) == 5 * 2 and curve["scaling_best", 2] == searched["value"]
 
 
 def test_heldout_trees_carry_no_answer(undisturbed):
     trees = list(read_trees(undisturbed / "round_2" / "heldout_trees"))
     assert trees and {tree.problem.answer for tree in trees} == {""}
+    assert len({tree.key for tree in trees}) == len(trees) == 2 * len({tree.problem.id for tree in trees})
+
+
+def test_search_and_evaluate_by_command(undisturbed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("rstar_jax.evolution.world.World", ScriptedWorld)
+    problems = [problem for problem in read_problems(undisturbed / "problems", "heldout") if problem.level == 2]
+    file = tmp_path / "problems.jsonl"
+    file.write_text("".join(json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in problems))
+    voting = dataclasses.replace(config().evaluation, vote=VoteConfig(rule="majority"))
+    common = {"config": dataclasses.replace(config(), evaluation=voting), "run_dir": str(undisturbed), "round": None}
+    commands.search(problems=str(file), output=str(tmp_path / "found"), **common)
+    answers = [json.loads(line) for line in (tmp_path / "found" / "answers.jsonl").read_text().splitlines()]
+    trees = list(read_trees(tmp_path / "found" / "trees"))
+    assert [row["question"] for row in answers] == [problem.question for problem in problems]
+    assert [tree.problem.id for tree in trees] == [row["id"] for row in answers for _ in range(2)]
+    for row, *own in zip(answers, trees[::2], trees[1::2], strict=True):
+        assert row["answer"] in {answer for tree in own for answer in tree.answer}
+    commands.evaluate(problems=str(file), output=str(tmp_path / "values.jsonl"), **common)
+    rows = [json.loads(line) for line in (tmp_path / "values.jsonl").read_text().splitlines()]
+    values = {(row["name"], row.get("trajectories")): row["value"] for row in rows}
+    right = [row["answer"] == problem.answer for row, problem in zip(answers, problems, strict=True)]
+    assert values["search_accuracy", None] == values["scaling_majority", 2] == sum(right) / len(right)
+    assert values["scaling_pass", 2] >= values["scaling_best", 2] and ("best_of_n_accuracy", None) in values
+    assert "accuracy by selection rule" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["policy", "ppm"])

@@ -48,7 +48,11 @@ def metrics(rounds: int = 3) -> list[dict]:
         add_levels("control_greedy_accuracy", 0.225)
         add_levels("majority_accuracy", greedy + 0.03)
         add_levels("pass_at_8", greedy + 0.11)
+        add_levels("best_of_n_accuracy", greedy + 0.05)
         add_levels("search_accuracy", greedy + 0.07)
+        for size in (1, 2, 4):
+            add("scaling_best", 0.5 + 0.0625 * size, trajectories=size)
+            add("scaling_top_majority", 0.5 + 0.03125 * size, trajectories=size)
         add("ppm_pair_accuracy", 0.8125, pairs=500)
         add("ppm_pair_accuracy", 0.75, pairs=300, kind="step")
         add("ppm_pair_accuracy", 0.9, pairs=200, kind="trajectory")

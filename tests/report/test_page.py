@@ -60,11 +60,12 @@ def page(run) -> Reader:
 
 def test_table_of_rounds_holds_the_metrics(page):
     heads, *rows = page.tables[0]
-    parts = ("level", "step", "kind", "phase")
+    parts = ("level", "step", "kind", "phase", "trajectories")
     means = {(m["name"], m["round"]): m["value"] for m in run_folder.metrics() if not any(part in m for part in parts)}
     names = {
         "greedy": "greedy_accuracy",
         "majority@8": "majority_accuracy",
+        "best of 8": "best_of_n_accuracy",
         "search@8": "search_accuracy",
         "pass@8": "pass_at_8",
         "PPM pairs": "ppm_pair_accuracy",
@@ -85,12 +86,20 @@ def test_table_of_rounds_holds_the_metrics(page):
 
 
 def test_table_of_levels_holds_the_metrics(page):
-    heads, *rows = page.tables[1]
+    heads, *rows = page.tables[2]
     levels = {(m["name"], m["round"], m["level"]): m["value"] for m in run_folder.metrics() if "level" in m}
     assert [row[0] for row in rows] == [str(level) for level in run_folder.LEVELS]
     for row, level in zip(rows, run_folder.LEVELS, strict=True):
         assert row[heads.index("greedy, round 1")] == f"{100 * levels['greedy_accuracy', 1, level]:.1f} %"
         assert row[heads.index("search, round 2")] == f"{100 * levels['search_accuracy', 2, level]:.1f} %"
+
+
+def test_table_of_trajectories_holds_the_metrics(page):
+    assert page.tables[1] == [
+        ["trajectories", "1", "2", "4"],
+        ["best", "56.2 %", "62.5 %", "75.0 %"],
+        ["top majority", "53.1 %", "56.2 %", "62.5 %"],
+    ]
 
 
 def test_headline_says_before_and_after(page):

@@ -1,12 +1,27 @@
 """Choosing answers, sampling without a tree."""
 
+import dataclasses
 import itertools
 import math
+import random
 
+import numpy as np
 import pytest
 
 from rstar_jax.problems.problem import Problem
-from rstar_jax.search import best, majority, pass_at_k, sample_solutions, uct
+from rstar_jax.search import (
+    ScoredAnswer,
+    VoteConfig,
+    best,
+    choose,
+    equivalence_classes,
+    pass_at_k,
+    sample_solutions,
+    solution_answers,
+    tree_answers,
+    uct,
+    vote,
+)
 from rstar_jax.search.tree import ROOT_INDEX, Kind, Node, Tree
 from rstar_jax.trajectory import markers
 
@@ -22,13 +37,98 @@ def test_best_is_the_answer_with_the_highest_q():
         uct.backup(tree, leaf, value)
     tree.update(tree.add(ROOT_INDEX, Node(text="d", tokens=(), kind=Kind.STEP)), 0.9)
     assert best(tree) == 2
+    assert tree_answers(tree, 2) == scored(("b", 0.7), ("c", 0.7))
+    assert tree_answers(tree, 9) == scored(("b", 0.7), ("c", 0.7), ("a", 0.1))
 
 
-def test_majority():
-    assert majority([]) is None
-    assert majority(["1", "2", "2", "1"]) == "1"
-    assert majority(["1", "2", "3", "2"]) == "2"
-    assert majority(["1", "0.5", "1/2"], equal=lambda a, b: {a, b} == {"0.5", "1/2"} or a == b) == "0.5"
+def scored(*answers):
+    return [ScoredAnswer(answer=answer, score=score) for answer, score in answers]
+
+
+class Numbers(scripted.Grader):
+    """Numbers are equal if their values are; a decimal of two digits may stand for a fraction, as with the grader."""
+
+    calls = 0
+
+    def grade(self, pairs):
+        self.calls += 1
+        self.pairs += pairs
+        return [self._equal(gold, answer) for gold, answer in pairs]
+
+    def _equal(self, gold, answer):
+        if "?" in (gold, answer):
+            return None
+        if "/" in gold:
+            return gold == answer or answer == f"{eval(gold):.2f}"
+        return float(gold) == float(answer) if "/" not in answer else None
+
+
+def chosen(answers, **config):
+    return vote([answers], Numbers(), VoteConfig(**config))[0]
+
+
+ANSWERS = scored(("7", 0.5), ("8", 0.9), ("7.0", 0.2), ("9", -0.6), ("9", -0.7), ("9.0", -0.8), ("8", -0.9))
+
+
+def test_each_rule_on_answers_by_hand():
+    assert chosen(ANSWERS, rule="best") == "8"
+    assert chosen(ANSWERS, rule="majority") == "9"
+    assert chosen(ANSWERS, rule="top_majority", top=3) == "7"  # of 8, 7 and 7.0
+    assert chosen(ANSWERS, rule="top_majority", top=5) == "7"  # 8, 7, 7.0, 9, 9: two each, and 7 weighs more
+    assert chosen(ANSWERS, rule="weighted_majority") == "7"  # 0.75 + 0.6, against 0.95 + 0.05 and 0.2 + 0.15 + 0.1
+    for rule in ("best", "majority", "top_majority", "weighted_majority"):
+        assert chosen([], rule=rule) is None
+        assert chosen(scored(("?", 0.0)), rule=rule) == "?"
+
+
+def test_a_tie_goes_to_the_larger_scores_and_without_scores_to_the_first():
+    assert chosen(scored(("1", 0.0), ("2", 0.1), ("2", 0.1), ("1", 0.0)), rule="majority") == "2"
+    assert chosen(scored(("1", 0.0), ("2", 0.0), ("2", 0.0), ("1", 0.0)), rule="majority") == "1"
+
+
+def test_a_vote_does_not_depend_on_the_order_of_answers_with_scores_of_their_own():
+    rng = random.Random(0)
+    for _ in range(30):
+        answers = scored(*((rng.choice(["1", "1.0", "2", "3", "3.00"]), rng.uniform(-1, 1)) for _ in range(9)))
+        for rule in ("best", "majority", "top_majority", "weighted_majority"):
+            first = chosen(answers, rule=rule)
+            assert {chosen(rng.sample(answers, len(answers)), rule=rule) for _ in range(5)} == {first}
+
+
+def test_classes_are_those_of_comparing_one_after_another():
+    rng, grader = random.Random(1), Numbers()
+    texts = ["1/3", "0.33", "1", "1.0", "2", "2.00", "?", "0.5", "1/2"]
+    rows = [[rng.choice(texts) for _ in range(rng.randrange(12))] for _ in range(20)]
+    expected = []
+    for row in rows:
+        firsts, own = [], []
+        for answer in row:
+            equal = (answer == first or True in grader.grade([(first, answer), (answer, first)]) for first in firsts)
+            number = next((number for number, found in enumerate(equal) if found), len(firsts))
+            firsts += [answer] * (number == len(firsts))
+            own.append(number)
+        expected.append(own)
+    grader = Numbers()
+    assert equivalence_classes(rows, grader) == expected
+    assert grader.calls <= max(max(own, default=0) for own in expected) + 1, "one call for all problems and a class"
+    assert all(gold != answer for gold, answer in grader.pairs), "equal texts are not asked"
+
+
+def test_votes_ask_nothing_if_the_best_wins():
+    grader = Numbers()
+    assert vote([ANSWERS, []], grader, VoteConfig(rule="best")) == ["8", None]
+    assert not grader.calls
+
+
+def test_the_chosen_is_the_best_of_its_class():
+    assert choose(scored(("1/2", 0.1), ("0.5", 0.3), ("4", 0.9)), [0, 0, 1], VoteConfig(rule="majority")) == "0.5"
+
+
+def test_votes_of_unknown_rules_are_refused():
+    with pytest.raises(ValueError, match="rule must be one of"):
+        VoteConfig(rule="median")
+    with pytest.raises(ValueError, match="top must be at least 1"):
+        VoteConfig(top=0)
 
 
 def test_pass_at_k_is_the_share_of_subsets_with_a_hit():
@@ -103,3 +203,29 @@ def test_other_ends():
     assert "<output>ZeroDivisionError: division by zero<end_of_output>" in failing.text
     assert failing.answer is not None and not failing.ok
     assert (cut.answer, cut.ok, cut.text) == (None, False, "<code>\nx = 1")
+
+
+class ByLength(scripted.Scorer):
+    """Longer solutions score lower."""
+
+    def score(self, prefixes, candidates):
+        super().score(prefixes, candidates)
+        return [np.array([1 - len(tokens) / 500 for tokens in row], np.float32) for row in candidates]
+
+
+def test_best_of_n_scores_whole_solutions_once():
+    blocks = (
+        step("<answer>so it is \\boxed{7}", markers.END_OF_ANSWER),
+        step("<answer>\\boxed{8}", markers.END_OF_ANSWER),
+        step("<code>\nx = 1", "length"),
+        step("<answer>so it is \\boxed{7}", markers.END_OF_ANSWER),
+    )
+    sampler, scorer = Given(*blocks), ByLength()
+    rows = solve(sampler)
+    answers = solution_answers(scripted.problems(3), rows, sampler=sampler, scorer=scorer, seed=1)
+    assert [[own.answer for own in row] for row in answers] == [["7", "8", "7"]] * 3
+    assert scorer.scored == [rows[0][0].text, rows[0][1].text] * 3
+    assert vote(answers, Numbers(), VoteConfig(rule="best")) == ["8"] * 3
+    plain = solution_answers(scripted.problems(3), rows, sampler=sampler, seed=1)
+    assert plain == [[dataclasses.replace(own, score=0.0) for own in row] for row in answers]
+    assert vote(plain, Numbers(), VoteConfig(rule="majority")) == ["7"] * 3

@@ -9,7 +9,7 @@ import pytest
 from rstar_jax.search import SearchStats, search
 from rstar_jax.search.expansion import TOO_LONG
 from rstar_jax.search.mcts import search_tree
-from rstar_jax.search.tree import NO_PARENT, ROOT_INDEX, Kind
+from rstar_jax.search.tree import NO_PARENT, ROOT_INDEX, Kind, tree_key
 from rstar_jax.trajectory import markers
 
 from . import scripted
@@ -98,6 +98,30 @@ def test_trees_depend_neither_on_timing_nor_on_the_batch(mode):
     assert records == [tree.to_dict() for tree in delayed]
     assert records == [tree.to_dict() for tree in backwards[::-1]]
     assert records == [tree.to_dict() for tree in alone]
+
+
+def test_trajectories_are_independent_and_the_first_is_the_only_one_of_a_single_search():
+    problems = scripted.problems(5)
+    config = dataclasses.replace(scripted.CONFIG, value_mode="test")
+
+    def searched(problems, **more):
+        world = {"sampler": scripted.Sampler(), "verifier": scripted.Verifier(), "scorer": scripted.Scorer()}
+        return [tree.to_dict() for tree in search(problems, grader=None, config=config, seed=3, **world, **more)]
+
+    trees = searched(problems, trajectories=4)
+    assert [tree["problem"]["id"] for tree in trees] == [problem.id for problem in problems for _ in range(4)]
+    assert len({tree["key"] for tree in trees}) == len(trees)
+    assert trees[::4] == searched(problems)
+    assert trees == [tree for problem in problems for tree in searched([problem], trajectories=4, in_flight=1)]
+    pairs = searched(problems, trajectories=2)
+    assert [trees[i : i + 2] for i in range(0, 20, 4)] == [pairs[i : i + 2] for i in range(0, 10, 2)]
+    assert len({repr(tree["columns"]["text"]) for tree in trees[:4]}) == 4
+
+
+def test_keys_of_trajectories():
+    assert tree_key(0, "p") == tree_key(0, "p", 0)
+    keys = [tree_key(seed, name, i) for seed in (0, 1, 11) for name in ("p", "1:p", "p:1") for i in range(20)]
+    assert len(set(keys)) == len(keys)
 
 
 def test_a_test_time_search_never_sees_the_answer():
