@@ -15,6 +15,8 @@ class SearchConfig:
 
     candidates: steps sampled under a node (`n_generate_sample`); it may have fewer children.
     rollouts: descents from the root of one tree (`iterations`).
+    max_expansions, max_sampled_tokens: further budgets of one tree, None for none: once so many nodes were expanded,
+        or tokens sampled, nothing more is.
     max_depth: the most steps of a trajectory, its answer included (`max_depth`).
     exploration: c of UCT (`c_puct`; paper: 2).
     value_mode: where values come from.
@@ -60,6 +62,8 @@ class SearchConfig:
     exhaustion: str = "at_once"
     rollouts_in_flight: int = 1
     published_faults: bool = False
+    max_expansions: int | None = None
+    max_sampled_tokens: int | None = None
 
     def __post_init__(self):
         for name, known in (
@@ -79,6 +83,9 @@ class SearchConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"SearchConfig.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("max_expansions", "max_sampled_tokens"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"SearchConfig.{name} must be at least 1, or None, got {getattr(self, name)}")
         if self.exploration < 0:
             raise ValueError(f"SearchConfig.exploration must not be negative, got {self.exploration}")
         if self.rollouts_in_flight > 1 and self.published_faults:

@@ -141,11 +141,18 @@ class _Growing:
         self.ask: expansion.Ask | None = next(self.search, None)
         self.futures: list[Future] = []  # answers to `ask`, if sampler or verifier have it
         self.sent = 0  # the turn in which they were asked
+        self.expansions = self.sampled_tokens = 0
         self.waited = False  # whether its code has had its turn and the patience of one
 
     def done(self) -> bool:
         """Whether all that it asked is answered."""
         return all(future.done() for future in self.futures)
+
+    def spent(self, config: SearchConfig) -> bool:
+        """Whether the tree has used up one of its budgets."""
+        return self.expansions >= (config.max_expansions or math.inf) or self.sampled_tokens >= (
+            config.max_sampled_tokens or math.inf
+        )
 
     def stop(self) -> None:
         """Ends the search where it stands."""
@@ -219,7 +226,7 @@ class _Turns:
         world = self.world
         late = time.monotonic() >= self.end
         for growing in self._asking(expansion.Sample):
-            if not growing.futures and late:
+            if not growing.futures and (late or growing.spent(world.config)):
                 growing.stop()
             elif not growing.futures:
                 growing.futures = [
@@ -240,9 +247,12 @@ class _Turns:
             if not growing.done():
                 continue
             sampled = [future.result() for future in growing.futures]
+            tokens = sum(len(step.tokens) for candidates in sampled for step in candidates)
+            growing.expansions += len(sampled)
+            growing.sampled_tokens += tokens
             stats.expansions += len(sampled)
             stats.candidates += sum(len(candidates) for candidates in sampled)
-            stats.sampled_tokens += sum(len(step.tokens) for candidates in sampled for step in candidates)
+            stats.sampled_tokens += tokens
             growing.send(sampled)
             if isinstance(growing.ask, expansion.Run):
                 growing.futures = [self.world.verifier.submit(request) for request in growing.ask.requests]

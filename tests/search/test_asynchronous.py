@@ -95,3 +95,23 @@ def test_a_search_ends_when_its_time_is_over():
     assert [tree.size for tree in trees] == [1] * 6
     whole = grown("terminal", scripted.Sampler(), scripted.Verifier(), seconds=60.0)
     assert min(tree.size for tree in whole) > 1
+
+
+def test_a_tree_ends_when_its_budget_is_spent():
+    def sizes(**changes):
+        config = dataclasses.replace(scripted.CONFIG, rollouts=100, **changes)
+        stats = SearchStats()
+        verifier, grader = scripted.Verifier(), scripted.Grader()
+        sampler = scripted.Sampler()
+        problems = scripted.problems(6)
+        trees = search(problems, sampler=sampler, verifier=verifier, grader=grader, config=config, stats=stats)
+        return [sum(bool(tree.children(node)) for node in range(tree.size)) for tree in trees], stats
+
+    unlimited, _ = sizes()
+    limited, stats = sizes(max_expansions=3)
+    assert limited == [min(3, count) for count in unlimited] and max(unlimited) > 3
+    assert stats.expansions == sum(limited)
+    _, spent = sizes(max_sampled_tokens=200)
+    assert spent.sampled_tokens < sizes()[1].sampled_tokens
+    with pytest.raises(ValueError, match="SearchConfig.max_expansions must be at least 1, or None, got 0"):
+        sizes(max_expansions=0)
