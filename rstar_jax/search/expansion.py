@@ -237,7 +237,7 @@ def _judge(
         return {}, {}
     values, grades = yield Judge(
         prefixes=tuple(above for above, _ in scored),
-        candidates=tuple(tuple(tree.tokens[child] for child in children) for _, children in scored),
+        candidates=tuple(tuple(tuple(tree.tokens[child]) for child in children) for _, children in scored),
         answers=tuple((tree.problem.answer, tree.answer[child]) for child in graded),
     )
     scores = {}

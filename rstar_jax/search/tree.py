@@ -1,5 +1,6 @@
 """A search tree: a structure of arrays, one row a node, in the order in which nodes were made."""
 
+import array
 import dataclasses
 import enum
 import hashlib
@@ -100,7 +101,7 @@ class Tree:
         self._arrays = {name: np.full(_INITIAL_CAPACITY, empty, dtype) for name, (dtype, empty) in _ARRAYS.items()}
         self._children: list[list[int]] = []
         self.text: list[str] = []
-        self.tokens: list[tuple[int, ...]] = []
+        self.tokens: list[array.array] = []  # int32: a tenth of what tuples of Python's integers take
         self.logprob: list[float] = []
         self.verdict: list[str] = []
         self.output: list[str] = []
@@ -121,6 +122,7 @@ class Tree:
         arrays["exhausted"][index] = node.kind >= _ANSWER
         for name in _LISTS:
             getattr(self, name).append(getattr(node, name))
+        self.tokens[index] = array.array("i", node.tokens)
         self._children.append([])
         if parent != NO_PARENT:
             arrays["depth"][index] = arrays["depth"][parent] + 1
@@ -188,6 +190,7 @@ class Tree:
         columns = {name: getattr(self, name).tolist() for name in _ARRAYS}
         columns["exhausted"] = self.exhausted.astype(int).tolist()
         columns.update({name: list(getattr(self, name)) for name in _LISTS})
+        columns["tokens"] = [tuple(tokens) for tokens in self.tokens]
         return {"problem": dataclasses.asdict(self.problem), "key": self.key, "columns": columns}
 
     @classmethod
@@ -199,7 +202,7 @@ class Tree:
         tree._arrays = {name: np.array(columns[name], dtype) for name, (dtype, _) in _ARRAYS.items()}
         for name in _LISTS:
             setattr(tree, name, columns[name])
-        tree.tokens = [tuple(tokens) for tokens in tree.tokens]
+        tree.tokens = [array.array("i", tokens) for tokens in tree.tokens]
         tree._children = [[] for _ in range(tree.size)]
         for index, parent in enumerate(columns["parent"][1:], start=1):
             tree._children[parent].append(index)

@@ -42,7 +42,7 @@ def test_the_output_of_the_whole_block_is_appended_with_its_tokens():
     tree = grow(SCRIPT, verifier)
     closed = named(tree, CLOSING.text)
     assert tree.response_text(closed) == CLOSED
-    assert tree.tokens[closed] == CLOSING.tokens + scripted.encode("\n<output>first\n3<end_of_output>")
+    assert tuple(tree.tokens[closed]) == CLOSING.tokens + scripted.encode("\n<output>first\n3<end_of_output>")
     assert tree.output == ["", "first\n", "3\n", "", ""], "a node keeps what its own code printed"
     assert tree.kind.tolist() == [Kind.ROOT, Kind.STEP, Kind.CODE, Kind.ANSWER, Kind.ANSWER]
     first, second = verifier.requests
