@@ -7,7 +7,7 @@ from rstar_jax.evaluation import EvaluationConfig
 from rstar_jax.models import DecoderConfig
 from rstar_jax.partitioning import MeshConfig
 from rstar_jax.problems.procedural import ProceduralProblems
-from rstar_jax.search import PairConfig, SearchConfig
+from rstar_jax.search import PairConfig, PublishedSelection, SearchConfig
 from rstar_jax.training import TrainingConfig
 from rstar_jax.verifier import Limits
 
@@ -17,14 +17,15 @@ class RoundConfig:
     """One round: search, selection, training.
 
     search: value_mode 'terminal' in rounds 1 and 2, 'ppm' (with the PPM of the round before) in 3 and 4.
-    trajectories: the most that one problem gives to the policy's data (paper: 2). pairs: how preference pairs are made.
+    trajectories: the most that one problem gives to the policy's data (paper: 2). pairs: how preference pairs are made;
+        a PublishedSelection chooses the trajectories as the released code does, too.
     replay: the share of the policy's batches that are bootstrap examples; the rest are the rounds' own trajectories.
     """
 
     search: SearchConfig
     policy: TrainingConfig
     ppm: TrainingConfig
-    pairs: PairConfig = PairConfig()
+    pairs: PairConfig | PublishedSelection = PairConfig()
     trajectories: int = 2
     replay: float = 0.3
 

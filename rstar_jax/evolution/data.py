@@ -7,7 +7,14 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from rstar_jax.problems import datasets
-from rstar_jax.search import PairConfig, Tree, correct_trajectories, preference_pairs
+from rstar_jax.search import (
+    PairConfig,
+    PublishedSelection,
+    Tree,
+    correct_trajectories,
+    preference_pairs,
+    published_selection,
+)
 from rstar_jax.training import TrainingConfig, batches
 from rstar_jax.trajectory import steps
 from rstar_jax.trajectory.tokenizer import Tokenizer
@@ -30,21 +37,26 @@ PREFERENCE_FEATURES = {
 BatchAt = Callable[[int], batches.Batch]
 
 
-def policy_rows(trees: Iterable[Tree], trajectories: int) -> list[dict]:
-    """The correct trajectories of each tree that the policy learns from (section 3.1: the top two by mean Q)."""
+def policy_rows(trees: Sequence[Tree], trajectories: int, selection: PairConfig | PublishedSelection) -> list[dict]:
+    """The correct trajectories of each problem that the policy learns from (section 3.1: the top two by mean Q)."""
+    if isinstance(selection, PublishedSelection):
+        found = published_selection.correct_trajectories(trees, trajectories)
+    else:
+        found = [(i, leaf) for i, tree in enumerate(trees) for leaf in correct_trajectories(tree, trajectories)]
     return [
         {
-            "id": f"{tree.problem.id}/{leaf}",
-            "question": tree.problem.question,
-            "response": tree.response_text(leaf),
+            "id": f"{trees[i].problem.id}/{leaf}",
+            "question": trees[i].problem.question,
+            "response": trees[i].response_text(leaf),
         }
-        for tree in trees
-        for leaf in correct_trajectories(tree, trajectories)
+        for i, leaf in found
     ]
 
 
-def preference_rows(trees: Iterable[Tree], config: PairConfig) -> list[dict]:
+def preference_rows(trees: Iterable[Tree], selection: PairConfig | PublishedSelection) -> list[dict]:
     """The preference pairs of each tree that the PPM learns from (section 3.3)."""
+    published = isinstance(selection, PublishedSelection)
+    pairs_of = published_selection.preference_pairs if published else preference_pairs
     return [
         {
             "id": f"{tree.problem.id}/{index}",
@@ -56,7 +68,7 @@ def preference_rows(trees: Iterable[Tree], config: PairConfig) -> list[dict]:
             "weight": np.float32(pair.weight),
         }
         for tree in trees
-        for index, pair in enumerate(preference_pairs(tree, config))
+        for index, pair in enumerate(pairs_of(tree, selection))
     ]
 
 

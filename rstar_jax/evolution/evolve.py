@@ -258,7 +258,7 @@ class Evolution:
         """Writes the policy's trajectories and the PPM's pairs; notes what was solved, and how honestly."""
         folder = self.folder.round(number)
         trees = sorted(read_trees(folder / "trees"), key=lambda tree: tree.problem.id)
-        trajectories = data.policy_rows(trees, settings.trajectories)
+        trajectories = data.policy_rows(trees, settings.trajectories, settings.pairs)
         pairs = data.preference_rows(trees, settings.pairs)
         data.write_rows(folder / "policy_data", trajectories, data.POLICY_FEATURES)
         data.write_rows(folder / "preference_data", pairs, data.PREFERENCE_FEATURES)

@@ -15,6 +15,7 @@ from rstar_jax.search.beam import beam_search
 from rstar_jax.search.config import SearchConfig
 from rstar_jax.search.mcts import search_tree
 from rstar_jax.search.protocols import Grader, Prefix, Step, StepSampler, StepScorer, Verifier
+from rstar_jax.search.published_selection import PublishedSelection
 from rstar_jax.search.sampling import Solution, sample_solutions, solution_answers
 from rstar_jax.search.scheduler import SearchStats, search
 from rstar_jax.search.selection import PairConfig, PreferencePair, correct_trajectories, preference_pairs
@@ -28,6 +29,7 @@ __all__ = [
     "PairConfig",
     "PreferencePair",
     "Prefix",
+    "PublishedSelection",
     "ScoredAnswer",
     "SearchConfig",
     "SearchStats",

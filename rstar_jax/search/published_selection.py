@@ -18,16 +18,13 @@ FOLLOWED = ("all", "most_visited")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PublishedSelection:
-    """The numbers of the released scripts.
+    """How the released scripts make pairs.
 
-    trajectories: correct trajectories a question, over all of its trees (`--n`). seed: shuffles the rows.
     margin, edit_distance: a pair is kept if its Q differ by so much and its texts by so many letters, or more.
     follow: below a node, pairs are made under all children that lead to both ends, or under the one of them with the
         most visits (`--mode`: all, vis_count).
     """
 
-    trajectories: int = 2
-    seed: int = 0
     margin: float = 0.5
     edit_distance: int = 20
     follow: str = "all"
@@ -68,22 +65,30 @@ def ranked_trajectories(trees: Sequence[Tree]) -> list[tuple[int, int]]:
     return sorted(leaves, key=rank)
 
 
-def policy_rows(trees: Sequence[Tree], config: PublishedSelection) -> list[tuple[str, str]]:
-    """(question, response): the best correct trajectories of each question, shuffled.
+def correct_trajectories(trees: Sequence[Tree], n: int = 2) -> list[tuple[int, int]]:
+    """(index of the tree, leaf) of the n best correct trajectories of each question, over all of its trees.
 
-    A row with the word "error" in it is dropped, and no other one takes its place.
+    One with the word "error" in its text is dropped, and no other one takes its place.
     """
-    by_question: dict[str, list[Tree]] = {}
-    for tree in trees:
+    by_question: dict[str, list[int]] = {}
+    for index, tree in enumerate(trees):
         if tree.answers():
-            by_question.setdefault(tree.problem.question, []).append(tree)
-    rows = []
-    for question, own in by_question.items():
-        for index, leaf in ranked_trajectories(own)[: config.trajectories]:
-            response = own[index].response_text(leaf)
-            if ERROR_WORD not in response.lower():
-                rows.append((question, response.strip()))
-    random.Random(config.seed).shuffle(rows)
+            by_question.setdefault(tree.problem.question, []).append(index)
+    chosen = []
+    for own in by_question.values():
+        for index, leaf in ranked_trajectories([trees[index] for index in own])[:n]:
+            if ERROR_WORD not in trees[own[index]].response_text(leaf).lower():
+                chosen.append((own[index], leaf))
+    return chosen
+
+
+def policy_rows(trees: Sequence[Tree], n: int = 2, *, seed: int = 0) -> list[tuple[str, str]]:
+    """(question, response) of these trajectories, shuffled as the released script does it."""
+    rows = [
+        (trees[index].problem.question, trees[index].response_text(leaf).strip())
+        for index, leaf in correct_trajectories(trees, n)
+    ]
+    random.Random(seed).shuffle(rows)
     return rows
 
 

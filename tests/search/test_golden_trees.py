@@ -176,16 +176,14 @@ def test_data_selection_of_the_released_code(path):
     names = record["trees"]
     released = record["config"]
     config = PublishedSelection(
-        trajectories=released["sft_top_n"],
-        seed=released["sft_shuffle_seed"],
         margin=released["min_step_margin"],
         edit_distance=released["min_edit_distance"],
     )
     grown = [grow(path.parent / name) for name in names]
     trees = [tree for _, tree, _ in grown]
 
-    rows = [{"query": question, "response": response} for question, response in policy_rows(trees, config)]
-    assert rows == record["sft"]
+    rows = policy_rows(trees, released["sft_top_n"], seed=released["sft_shuffle_seed"])
+    assert [{"query": question, "response": response} for question, response in rows] == record["sft"]
 
     ranks = {}
     for question in {tree.problem.question for tree in trees}:
