@@ -69,7 +69,7 @@ def test_the_default_configuration_is_whole():
     assert config.seed == 7 and len(config.rounds) == 4
     assert [settings.search.value_mode for settings in config.rounds] == ["terminal", "terminal", "ppm", "ppm"]
     assert "EvolutionConfig.rounds[3].search.value_mode = 'ppm'" in configuration.operative(config)
-    assert (config.evaluation.trajectories, config.evaluation.vote) == (1, VoteConfig(rule="best"))
+    assert (config.evaluation.trajectories, config.evaluation.vote) == (1, VoteConfig())
 
 
 def test_how_a_test_time_search_is_configured():

@@ -21,7 +21,9 @@ class ScoredAnswer:
 class VoteConfig:
     """How one answer is chosen from those of a problem's searches or samples.
 
-    rule: which class of equal answers wins; of the class, the answer with the highest score.
+    rule: which class of equal answers wins; of the class, the answer with the highest score. One answer each of four
+        trajectories, on the 150 held-out problems of two runs like `gin/local.gin`: "best" is right on 0.79 and 0.57,
+        "majority" on 0.81 and 0.66, "weighted_majority" on 0.83 and 0.66. With one answer all rules choose the same.
         "best": that of the highest score (paper: the PPM chooses among the trajectories).
         "majority": the largest.
         "top_majority": the largest among the `top` answers with the highest scores (README of the released code: its
@@ -34,7 +36,7 @@ class VoteConfig:
         (`max_node_per_tree`: 1).
     """
 
-    rule: str = "best"
+    rule: str = "weighted_majority"
     top: int = 4
     answers_per_tree: int = 1
 

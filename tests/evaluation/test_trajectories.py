@@ -8,7 +8,7 @@ import pytest
 from rstar_jax import evaluation
 from rstar_jax.evaluation.trajectories import PASS
 from rstar_jax.problems import Problem
-from rstar_jax.search import RULES, Kind, Tree, VoteConfig, uct
+from rstar_jax.search import RULES, Kind, Tree, VoteConfig, best, uct
 from rstar_jax.search.tree import Node
 from tests.search import scripted
 
@@ -89,6 +89,14 @@ def test_the_curve_of_one_search_is_that_of_many():
     rows = evaluation.scaling_rows(problems, curve, ())
     assert len(rows) == 5 * 4
     assert rows[0] == {"name": "scaling_best", "value": sum(curve["best"][1]) / 8, "trajectories": 1}
+
+
+def test_with_one_trajectory_every_rule_chooses_what_the_scorer_values_most():
+    trees = searched(scripted.problems(8), 1)
+    expected = [None if (leaf := best(tree)) is None else tree.answer[leaf] for (tree,) in trees]
+    assert any(expected)
+    for rule in RULES:
+        assert evaluation.search_answers(trees, scripted.Grader(), VoteConfig(rule=rule)) == expected
 
 
 def test_answers_are_chosen_before_any_gold_is_seen():

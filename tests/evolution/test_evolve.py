@@ -138,7 +138,7 @@ def test_the_loop_leaves_all_its_numbers(undisturbed):
     assert {row["kind"] for row in pairs} == {"step", "trajectory"}
     (searched,) = [row for row in rows if row["name"] == "search_accuracy" and "level" not in row]
     curve = {(row["name"], row["trajectories"]): row["value"] for row in rows if row["name"].startswith("scaling_")}
-    assert len(curve) == 5 * 2 and curve["scaling_best", 2] == searched["value"]
+    assert len(curve) == 5 * 2 and curve["scaling_weighted_majority", 2] == searched["value"]
 
 
 def test_heldout_trees_carry_no_answer(undisturbed):
