@@ -33,8 +33,8 @@ class SearchConfig:
         so; the paper does not say it.
     unvisited: what a child without visits scores.
         "sibling": 0, with the exploration term of a child visited as often as its siblings were on average, failed ones
-            and unvisited ones aside. Ours: children whose answers were all wrong wait until the others were tried.
-            `tests/benchmarks/search_rules.py` compares the four.
+            and unvisited ones aside. Ours: the place of a sibling that was right as often as wrong, so that the untried
+            come before what was always wrong. `tests/benchmarks/search_rules.py` compares the four.
         "parent": the Q of its parent, with the exploration term of a child visited once (first-play urgency; Gelly and
             Wang 2006).
         "zero": 0, without an exploration term (released code: `mcts_node.py`, deliberately, issue 32 there). A visited

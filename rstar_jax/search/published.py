@@ -14,7 +14,7 @@ published trees can be reproduced. What it does differently:
 """
 
 from rstar_jax.search.protocols import Step
-from rstar_jax.search.tree import Kind, Node, Tree
+from rstar_jax.search.tree import ROOT_INDEX, Kind, Node, Tree
 from rstar_jax.trajectory import markers, steps
 from rstar_jax.verifier.protocol import Outcome, Verdict
 
@@ -51,7 +51,11 @@ def read(draft: Node, parent_errors: int) -> None:
 def block(tree: Tree, node: int) -> list[str]:
     """The code of the steps above that are run once more with each step below `node`."""
     codes = []
-    while node > 0 and markers.END_OF_CODE not in tree.text[node] and markers.END_OF_OUTPUT not in tree.text[node]:
+    while (
+        node != ROOT_INDEX
+        and markers.END_OF_CODE not in tree.text[node]
+        and markers.END_OF_OUTPUT not in tree.text[node]
+    ):
         if not claims_answer(tree.text[node]):
             codes.append(steps.code(tree.text[node]))
         node = tree.parent.item(node)

@@ -166,7 +166,8 @@ def test_tree_of_the_released_code(path):
         if tree.kind[node] != Kind.FAILED and node != ROOT_INDEX:
             assert tree.text[node] == expected["text"], tag
     if record.get("answer"):
-        assert tags[best(tree)] == record["answer"]["tag"]
+        q = tree.q(best(tree))
+        assert record["answer"]["tag"] in [tags[leaf] for leaf in tree.answers() if tree.q(leaf) == q]
 
 
 @needs_files
