@@ -8,6 +8,7 @@ from rstar_jax.evaluation.accuracy import by_level, grade_answers
 from rstar_jax.problems import Problem
 from rstar_jax.search import (
     RULES,
+    SchedulerConfig,
     ScoredAnswer,
     SearchConfig,
     SearchStats,
@@ -37,7 +38,7 @@ def search_trees(
     scorer: StepScorer,
     verifier: Verifier,
     seed: int,
-    in_flight: int,
+    scheduling: SchedulerConfig,
     on_progress: Callable[[SearchStats], None] | None = None,
 ) -> list[list[Tree]]:
     """Test-time search: `trajectories` trees of each problem, independent of each other. No gold is given."""
@@ -50,7 +51,7 @@ def search_trees(
         config=config,
         seed=seed,
         trajectories=trajectories,
-        in_flight=in_flight,
+        scheduling=scheduling,
         on_progress=on_progress,
     )
     return [trees[i : i + trajectories] for i in range(0, len(trees), trajectories)]

@@ -50,7 +50,7 @@ def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, outpu
                 scorer=engine,
                 verifier=world.verifier,
                 seed=config.seed,
-                in_flight=config.in_flight,
+                scheduling=config.scheduling,
                 on_progress=lambda stats: advance_to(stats.finished_trees, f"{stats.expansions} expansions"),
             )
         answers = evaluation.search_answers(trees, world.grader, settings.vote)
@@ -95,7 +95,7 @@ def evaluate(
                 scorer=engine,
                 verifier=world.verifier,
                 seed=config.seed,
-                in_flight=config.in_flight,
+                scheduling=config.scheduling,
             )
             answers = evaluation.search_answers(trees, world.grader, settings.vote)
             golds = [problem.answer for problem in asked]

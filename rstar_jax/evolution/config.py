@@ -7,7 +7,7 @@ from rstar_jax.evaluation import EvaluationConfig
 from rstar_jax.models import DecoderConfig
 from rstar_jax.partitioning import MeshConfig
 from rstar_jax.problems.procedural import ProceduralProblems
-from rstar_jax.search import PairConfig, PublishedSelection, SearchConfig
+from rstar_jax.search import PairConfig, PublishedSelection, SchedulerConfig, SearchConfig
 from rstar_jax.training import TrainingConfig
 from rstar_jax.verifier import Limits
 
@@ -37,7 +37,7 @@ class EvolutionConfig:
     model: the decoder; its vocabulary_size is also the size of the tokenizer that is trained.
     bootstrap: the training from random weights on worked examples; every round's policy begins from it.
     tail_share: the share of worked examples above level 1 in the bootstrap's batches. There are few of them.
-    in_flight: trees that are searched at the same time; more of them fill batches better and hold more memory.
+    scheduling: of the rounds' searches and of those of the evaluation.
     shards: in how many pieces a round's search is done; a killed run repeats one piece at most.
     """
 
@@ -51,7 +51,7 @@ class EvolutionConfig:
     limits: Limits = Limits()
     verifier_workers: int | None = None
     tail_share: float = 0.15
-    in_flight: int = 256
+    scheduling: SchedulerConfig = SchedulerConfig()
     shards: int = 4
     seed: int = 0
 

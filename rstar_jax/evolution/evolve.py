@@ -230,7 +230,7 @@ class Evolution:
                     grader=self.world.grader,
                     config=settings.search,
                     seed=self.config.seed,
-                    in_flight=self.config.in_flight,
+                    scheduling=self.config.scheduling,
                     on_progress=on_progress,
                     stats=stats,
                 )
@@ -337,7 +337,7 @@ class Evolution:
                 scorer=engine,
                 verifier=self.world.verifier,
                 seed=self.config.seed,
-                in_flight=self.config.in_flight,
+                scheduling=self.config.scheduling,
                 on_progress=lambda stats: advance_to(stats.finished_trees, f"{stats.expansions} expansions"),
             )
         write_shard(self.folder.round(number) / "heldout_trees", 0, 1, list(itertools.chain.from_iterable(trees)))
@@ -366,7 +366,7 @@ class Evolution:
             grader=self.world.grader,
             config=search_config,
             seed=self.config.seed,
-            in_flight=self.config.in_flight,
+            scheduling=self.config.scheduling,
         )
         accuracy = evaluation.pair_accuracy(
             [data.preference_rows([tree], settings.pairs) for tree in trees],

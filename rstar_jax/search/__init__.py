@@ -12,7 +12,7 @@ from rstar_jax.search.answers import (
     vote,
 )
 from rstar_jax.search.beam import beam_search
-from rstar_jax.search.config import SearchConfig
+from rstar_jax.search.config import SchedulerConfig, SearchConfig
 from rstar_jax.search.mcts import search_tree
 from rstar_jax.search.protocols import Grader, Prefix, Step, StepSampler, StepScorer, Verifier
 from rstar_jax.search.published_selection import PublishedSelection
@@ -30,6 +30,7 @@ __all__ = [
     "PreferencePair",
     "Prefix",
     "PublishedSelection",
+    "SchedulerConfig",
     "ScoredAnswer",
     "SearchConfig",
     "SearchStats",

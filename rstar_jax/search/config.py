@@ -107,3 +107,25 @@ class SearchConfig:
     def needs_scorer(self) -> bool:
         """Whether the search asks the PPM."""
         return self.value_mode in ("ppm", "test")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SchedulerConfig:
+    """How many trees are searched together, and how long for what.
+
+    in_flight: trees that are searched at the same time; more of them fill batches better and hold more memory.
+    patience: seconds for which a turn waits for code; a tree whose code takes longer steps aside and holds up nobody.
+        None: as long as it takes, so that who shares a batch, and so the last bit of every value, never depends on it.
+    seconds: of a whole search, None for no limit: then no node is expanded any more, and trees end with what was found.
+    """
+
+    in_flight: int = 256
+    patience: float | None = 1.0
+    seconds: float | None = None
+
+    def __post_init__(self):
+        if self.in_flight < 1:
+            raise ValueError(f"SchedulerConfig.in_flight must be at least 1, got {self.in_flight}")
+        for name in ("patience", "seconds"):
+            if getattr(self, name) is not None and getattr(self, name) < 0:
+                raise ValueError(f"SchedulerConfig.{name} must not be negative, got {getattr(self, name)}")

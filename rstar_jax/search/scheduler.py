@@ -6,8 +6,8 @@ all that it has, and what it has finished sends its code off. So code has a whol
 a batch follows from the order of turns alone, not from which program happened to end first, and no draw depends on who
 is in a batch: the trees are the same on every machine and every day.
 
-Code that takes longer than a patience is not waited for: its tree steps aside until it is done, and holds up nobody. A
-tree is then the same as far as its values do not depend, by rounding, on who else is in a batch.
+Code that takes longer than `SchedulerConfig.patience` is not waited for: its tree steps aside until it is done, and
+holds up nobody. A tree is then the same as far as rounding does not depend on who else is in a batch.
 """
 
 import collections
@@ -22,7 +22,7 @@ from typing import Any
 from rstar_jax.problems.problem import Problem
 from rstar_jax.search import expansion
 from rstar_jax.search.beam import beam_search
-from rstar_jax.search.config import SearchConfig
+from rstar_jax.search.config import SchedulerConfig, SearchConfig
 from rstar_jax.search.mcts import search_tree
 from rstar_jax.search.protocols import Grader, StepSampler, StepScorer, Verifier
 from rstar_jax.search.tree import Tree, tree_key
@@ -68,9 +68,7 @@ def search(
     scorer: StepScorer | None = None,
     seed: int = 0,
     trajectories: int = 1,
-    in_flight: int = 128,
-    patience: float = math.inf,
-    seconds: float = math.inf,
+    scheduling: SchedulerConfig | None = None,
     stops: Sequence[str] = markers.STEP_STOPS,
     on_progress: Callable[[SearchStats], None] | None = None,
     stats: SearchStats | None = None,
@@ -79,9 +77,7 @@ def search(
 
     trajectories: independent searches, each with a tree of its own, of each problem.
     grader: None in a test-time search, which never sees the ground truth: its trees carry problems without answers.
-    scorer: the PPM; None in a terminal-guided search. in_flight: trees that are searched at the same time.
-    patience: seconds for which a turn waits for code. seconds: after so many no node is expanded any more; trees end
-    with what was found.
+    scorer: the PPM; None in a terminal-guided search. scheduling: `SchedulerConfig()` if None.
     on_progress: called after each turn. stats: counted up in place.
 
     Raises: ValueError if the value mode needs a scorer or a grader that is not given.
@@ -100,7 +96,7 @@ def search(
     world = _World(
         sampler=sampler, verifier=verifier, grader=grader, scorer=scorer, stops=stops, stats=stats, config=config
     )
-    turns = _Turns(trees, in_flight, patience, time.monotonic() + seconds, world)
+    turns = _Turns(trees, scheduling or SchedulerConfig(), world)
     while turns.live:
         turns.take()
         if on_progress is not None:
@@ -168,11 +164,11 @@ class _Growing:
 
 
 class _Turns:
-    """The trees that are searched now, at most `width` of them, and those that wait for a place."""
+    """The trees that are searched now, and those that wait for a place."""
 
-    def __init__(self, trees: Sequence[Tree], width: int, patience: float, end: float, world: _World):
-        self.world, self.width = world, max(width, 1)
-        self.patience, self.end = patience, end
+    def __init__(self, trees: Sequence[Tree], scheduling: SchedulerConfig, world: _World):
+        self.world, self.width, self.patience = world, scheduling.in_flight, scheduling.patience
+        self.end = math.inf if scheduling.seconds is None else time.monotonic() + scheduling.seconds
         self.turn = 0
         self.waiting = collections.deque(trees)
         self.live: list[_Growing] = []
@@ -196,8 +192,7 @@ class _Turns:
         stats, start = self.world.stats, time.perf_counter()
         running, idle = self._asking(expansion.Run), not self._asking(expansion.Sample)
         due = [growing for growing in running if not growing.waited and (idle or growing.sent < self.turn - 1)]
-        patience = None if math.isinf(self.patience) else self.patience
-        wait([future for growing in due for future in growing.futures], timeout=patience)
+        wait([future for growing in due for future in growing.futures], timeout=self.patience)
         for growing in due:
             growing.waited = True
         if len(running) == len(self.live) and not any(growing.done() for growing in running):

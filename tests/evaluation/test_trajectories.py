@@ -8,7 +8,7 @@ import pytest
 from rstar_jax import evaluation
 from rstar_jax.evaluation.trajectories import PASS
 from rstar_jax.problems import Problem
-from rstar_jax.search import RULES, Kind, Tree, VoteConfig, best, uct
+from rstar_jax.search import RULES, Kind, SchedulerConfig, Tree, VoteConfig, best, uct
 from rstar_jax.search.tree import Node
 from tests.search import scripted
 
@@ -24,7 +24,7 @@ def searched(problems, trajectories, config=CONFIG):
         scorer=scripted.Scorer(),
         verifier=scripted.Verifier(),
         seed=5,
-        in_flight=7,
+        scheduling=SchedulerConfig(in_flight=7),
     )
 
 

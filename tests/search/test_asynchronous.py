@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from rstar_jax.search import SearchStats, search
+from rstar_jax.search import SchedulerConfig, SearchStats, search
 
 from . import scripted
 
@@ -63,18 +63,18 @@ def grown(mode, sampler, verifier, **settings):
 @pytest.mark.parametrize("mode", ["terminal", "ppm", "test"])
 @hypothesis.settings(max_examples=8, deadline=None)
 @hypothesis.given(
-    seed=st.integers(0, 1 << 30), patience=st.sampled_from([0.0, 0.002, float("inf")]), in_flight=st.integers(1, 8)
+    seed=st.integers(0, 1 << 30), patience=st.sampled_from([0.0, 0.002, None]), in_flight=st.integers(1, 8)
 )
 def test_the_same_trees_whatever_the_order_of_answers(mode, seed, patience, in_flight):
     expected = grown(mode, scripted.Sampler(), scripted.Verifier())
     rng = np.random.default_rng(seed)
     sampler = LateSampler(lambda prefix: rng.integers(1, 5))
     verifier = LateVerifier(lambda request: rng.exponential(0.003))
-    trees = grown(mode, sampler, verifier, patience=patience, in_flight=in_flight)
+    trees = grown(mode, sampler, verifier, scheduling=SchedulerConfig(patience=patience, in_flight=in_flight))
     assert [tree.to_dict() for tree in trees] == [tree.to_dict() for tree in expected]
 
 
-@pytest.mark.parametrize("patience, together", [(0.05, True), (float("inf"), False)])
+@pytest.mark.parametrize("patience, together", [(0.05, True), (None, False)])
 def test_a_straggler_holds_up_nobody(patience, together):
     """The others are over long before its code is; without a limit of the patience a turn waits for it."""
     delays, finished, stats = iter([1.0]), [], SearchStats()
@@ -85,15 +85,22 @@ def test_a_straggler_holds_up_nobody(patience, together):
             finished.append(time.monotonic() - start)
 
     verifier = LateVerifier(lambda request: next(delays, 0.0))
-    grown("terminal", scripted.Sampler(), verifier, patience=patience, on_progress=progress, stats=stats)
+    grown(
+        "terminal",
+        scripted.Sampler(),
+        verifier,
+        scheduling=SchedulerConfig(patience=patience),
+        on_progress=progress,
+        stats=stats,
+    )
     assert stats.finished_trees == 6
     assert bool(finished and finished[0] < 0.9) == together
 
 
 def test_a_search_ends_when_its_time_is_over():
-    trees = grown("terminal", scripted.Sampler(), scripted.Verifier(), seconds=0.0)
+    trees = grown("terminal", scripted.Sampler(), scripted.Verifier(), scheduling=SchedulerConfig(seconds=0.0))
     assert [tree.size for tree in trees] == [1] * 6
-    whole = grown("terminal", scripted.Sampler(), scripted.Verifier(), seconds=60.0)
+    whole = grown("terminal", scripted.Sampler(), scripted.Verifier(), scheduling=SchedulerConfig(seconds=60.0))
     assert min(tree.size for tree in whole) > 1
 
 

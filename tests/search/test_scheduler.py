@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from rstar_jax.search import SearchStats, search
+from rstar_jax.search import SchedulerConfig, SearchStats, search
 from rstar_jax.search.expansion import TOO_LONG
 from rstar_jax.search.mcts import search_tree
 from rstar_jax.search.tree import NO_PARENT, ROOT_INDEX, Kind, tree_key
@@ -112,7 +112,8 @@ def test_trajectories_are_independent_and_the_first_is_the_only_one_of_a_single_
     assert [tree["problem"]["id"] for tree in trees] == [problem.id for problem in problems for _ in range(4)]
     assert len({tree["key"] for tree in trees}) == len(trees)
     assert trees[::4] == searched(problems)
-    assert trees == [tree for problem in problems for tree in searched([problem], trajectories=4, in_flight=1)]
+    one = SchedulerConfig(in_flight=1)
+    assert trees == [tree for problem in problems for tree in searched([problem], trajectories=4, scheduling=one)]
     pairs = searched(problems, trajectories=2)
     assert [trees[i : i + 2] for i in range(0, 20, 4)] == [pairs[i : i + 2] for i in range(0, 10, 2)]
     assert len({repr(tree["columns"]["text"]) for tree in trees[:4]}) == 4
