@@ -183,11 +183,19 @@ def main() -> None:
     parser.add_argument("--mode", choices=("terminal", "ppm"), default="terminal")
     parser.add_argument("--first_answer_only", action="store_true")
     parser.add_argument("--exploration", type=float, default=2.0)
-    for name, value in {"seeds": 8, "problems": 60, "expansions": 40, "candidates": 6, "depth": 8}.items():
+    for name, value in {
+        "first_seed": 0,
+        "seeds": 8,
+        "problems": 40,
+        "expansions": 40,
+        "candidates": 6,
+        "depth": 8,
+    }.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     flags = parser.parse_args()
+    seeds = range(flags.first_seed, flags.first_seed + flags.seeds)
     results = {
-        rule: np.array([measure(flags.mode, rule, seed, flags) for seed in range(flags.seeds)])  # [seeds, measures]
+        rule: np.array([measure(flags.mode, rule, seed, flags) for seed in seeds])  # [seeds, measures]
         for rule in RULES
     }
     for rule, values in results.items():
