@@ -1,5 +1,6 @@
 """The modes of the command line that need models, each on the models of a run and on files of the run or of a user."""
 
+import dataclasses
 import itertools
 import json
 from typing import Any
@@ -35,7 +36,8 @@ def report(*, run_dir: str) -> None:
 
 def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, output: str, round: int | None) -> None:
     """Test-time search: writes the trees and `answers.jsonl` ({"id", "question", "answer"} a line) into `output`."""
-    asked = _problems(run_dir, problems)
+    # From here on nothing in this process knows an answer.
+    asked = [dataclasses.replace(problem, answer="") for problem in _problems(run_dir, problems)]
     with open_world(config, run_dir) as world:
         number = _round(run_dir, round, "ppm")
         policy, ppm = _policy(world, run_dir, number), _ppm(world, run_dir, number)

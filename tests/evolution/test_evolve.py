@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from rstar_jax import models
+from rstar_jax import evaluation, models
 from rstar_jax.decoding import DecodingConfig
 from rstar_jax.evaluation import EvaluationConfig
 from rstar_jax.evolution import commands, data
@@ -154,7 +154,11 @@ def test_search_and_evaluate_by_command(undisturbed, tmp_path, monkeypatch, caps
     file.write_text("".join(json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in problems))
     voting = dataclasses.replace(config().evaluation, vote=VoteConfig(rule="majority"))
     common = {"config": dataclasses.replace(config(), evaluation=voting), "run_dir": str(undisturbed), "round": None}
-    commands.search(problems=str(file), output=str(tmp_path / "found"), **common)
+    searched, search_trees = [], evaluation.search_trees
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "search_trees", lambda own, **rest: searched.extend(own) or search_trees(own, **rest))
+        commands.search(problems=str(file), output=str(tmp_path / "found"), **common)
+    assert [problem.answer for problem in searched] == [""] * len(problems), "no answer is in reach"
     answers = [json.loads(line) for line in (tmp_path / "found" / "answers.jsonl").read_text().splitlines()]
     trees = list(read_trees(tmp_path / "found" / "trees"))
     assert [row["question"] for row in answers] == [problem.question for problem in problems]
