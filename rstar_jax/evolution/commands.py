@@ -1,6 +1,7 @@
 """The modes of the command line that need models, each on the models of a run and on files of the run or of a user."""
 
 import dataclasses
+import hashlib
 import itertools
 import json
 from typing import Any
@@ -19,7 +20,7 @@ from rstar_jax.evolution.world import World, open_world, policy_loss, preference
 from rstar_jax.models import Decoder, PreferenceModel, parameters
 from rstar_jax.problems import Problem, datasets, jsonl
 from rstar_jax.report import report as write_report
-from rstar_jax.search import write_shard
+from rstar_jax.search import Tree, missing_shards, read_shard, write_shard
 from rstar_jax.training import checkpoints, trainer
 
 
@@ -35,29 +36,44 @@ def report(*, run_dir: str) -> None:
 
 
 def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, output: str, round: int | None) -> None:
-    """Test-time search: writes the trees and `answers.jsonl` ({"id", "question", "answer"} a line) into `output`."""
+    """Test-time search: writes the trees and `answers.jsonl` ({"id", "question", "answer"} a line) into `output`.
+
+    A search that was killed goes on with the shards of trees that are missing in `output`; a folder that another
+    configuration, round or problem file has begun is refused.
+    """
     # From here on nothing in this process knows an answer.
     asked = [dataclasses.replace(problem, answer="") for problem in _problems(run_dir, problems)]
+    folder, number = epath.Path(output), _round(run_dir, round, "ppm")
+    told = hashlib.sha256("\n".join(problem.question for problem in asked).encode()).hexdigest()
+    kind = f"# searched with round {number} of {run_dir}: {len(asked)} problems, {told[:16]}\n"
+    RunFolder(folder).check_configuration(kind + configuration.operative(config), flag="--output")
+    settings, total = config.evaluation, config.shards
     with open_world(config, run_dir) as world:
-        number = _round(run_dir, round, "ppm")
         policy, ppm = _policy(world, run_dir, number), _ppm(world, run_dir, number)
-        engine = world.engine(policy, ppm, sampling=config.evaluation.sampling)
-        settings = config.evaluation
-        with progress.bar(f"search with round {number}", len(asked) * settings.trajectories, "trees") as advance_to:
-            trees = evaluation.search_trees(
-                asked,
-                config=settings.search,
-                trajectories=settings.trajectories,
-                sampler=engine,
-                scorer=engine,
-                verifier=world.verifier,
-                seed=config.seed,
-                scheduling=config.scheduling,
-                on_progress=lambda stats: advance_to(stats.finished_trees, f"{stats.expansions} expansions"),
-            )
+        engine = world.engine(policy, ppm, sampling=settings.sampling)
+        for shard in missing_shards(folder / "trees", total):
+            own = asked[shard::total]
+            name = f"search with round {number}, {shard + 1} of {total}"
+            with progress.bar(name, len(own) * settings.trajectories, "trees") as advance_to:
+                found = evaluation.search_trees(
+                    own,
+                    config=settings.search,
+                    trajectories=settings.trajectories,
+                    sampler=engine,
+                    scorer=engine,
+                    verifier=world.verifier,
+                    seed=config.seed,
+                    scheduling=config.scheduling,
+                    on_progress=lambda stats, tell=advance_to: tell(
+                        stats.finished_trees, f"{stats.expansions} expansions"
+                    ),
+                )
+            write_shard(folder / "trees", shard, total, itertools.chain.from_iterable(found))
+        trees: list[list[Tree]] = [[]] * len(asked)
+        for shard in range(total):
+            own, each = read_shard(folder / "trees", shard, total), settings.trajectories
+            trees[shard::total] = [own[i : i + each] for i in range(0, len(own), each)]
         answers = evaluation.search_answers(trees, world.grader, settings.vote)
-    folder = epath.Path(output)
-    write_shard(folder / "trees", 0, 1, list(itertools.chain.from_iterable(trees)))
     lines = [
         json.dumps({"id": problem.id, "question": problem.question, "answer": answer})
         for problem, answer in zip(asked, answers, strict=True)

@@ -50,8 +50,11 @@ class RunFolder:
         self.metrics = Metrics(self.path / "metrics.jsonl")
         self._done = self.path / "done"
 
-    def check_configuration(self, configuration: str) -> None:
-        """Keeps the configuration of a new run; raises ValueError if the folder was made with another one."""
+    def check_configuration(self, configuration: str, flag: str = "--run_dir") -> None:
+        """Keeps the configuration of a new run; raises ValueError if the folder was made with another one.
+
+        flag: of the command line, which named the folder.
+        """
         file = self.path / "config.gin"
         if not file.exists():
             publish(file, configuration)
@@ -63,8 +66,8 @@ class RunFolder:
         changed = [line for line in configuration.splitlines() if line not in before]
         changed += [line for line in kept.splitlines() if line not in now]
         raise ValueError(
-            f"{file}: this run folder was made with another configuration; the first difference is "
-            f"{changed[0].strip()!r}. Give another --run_dir, or the old configuration"
+            f"{file}: this folder was made with another configuration; the first difference is "
+            f"{changed[0].strip()!r}. Give another {flag}, or the old configuration"
         )
 
     def log_start(self, **facts: Any) -> None:
