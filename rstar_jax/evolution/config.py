@@ -17,6 +17,8 @@ class RoundConfig:
     """One round: search, selection, training.
 
     search: value_mode 'terminal' in rounds 1 and 2, 'ppm' (with the PPM of the round before) in 3 and 4.
+    few_shot: a file, found as gin files are, whose text stands before each question in the round's search, for a policy
+        that was never trained on trajectories (released code: `few_shots`, in the bootstrap). Nothing learns it.
     trajectories: the most that one problem gives to the policy's data (paper: 2). pairs: how preference pairs are made;
         a PublishedSelection chooses the trajectories as the released code does, too.
     replay: the share of the policy's batches that are bootstrap examples; the rest are the rounds' own trajectories.
@@ -26,6 +28,7 @@ class RoundConfig:
     policy: TrainingConfig
     ppm: TrainingConfig
     pairs: PairConfig | PublishedSelection = PairConfig()
+    few_shot: str | None = None
     trajectories: int = 2
     replay: float = 0.3
 

@@ -20,6 +20,7 @@ from rstar_jax import evaluation
 from rstar_jax.decoding import GREEDY, Engine, compiled_programs
 from rstar_jax.evolution import data, progress
 from rstar_jax.evolution.config import EvolutionConfig, RoundConfig
+from rstar_jax.evolution.few_shot import prompt_after
 from rstar_jax.evolution.run_folder import RunFolder
 from rstar_jax.evolution.world import World, open_world, policy_loss, preference_loss
 from rstar_jax.models import Decoder, PreferenceModel, parameters
@@ -230,6 +231,7 @@ class Evolution:
                     grader=self.world.grader,
                     config=settings.search,
                     seed=self.config.seed,
+                    prompt=prompt_after(settings.few_shot),
                     scheduling=self.config.scheduling,
                     on_progress=on_progress,
                     stats=stats,

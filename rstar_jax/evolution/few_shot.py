@@ -1,6 +1,7 @@
 """`rstar evaluate --model=...`: greedy accuracy of a checkpoint, few-shot, with its programs run."""
 
 import json
+from collections.abc import Callable
 
 from etils import epath
 from rich.table import Table
@@ -18,12 +19,22 @@ from rstar_jax.trajectory.tokenizer import Tokenizer
 from rstar_jax.verifier import Grader, Verifier
 
 
+def prompt_after(file: str | None) -> Callable[[str], str]:
+    """What makes the prompt of a question: the text of `file`, found as gin files are, stands before it.
+
+    Raises: FileNotFoundError.
+    """
+    if file is None:
+        return steps.prompt
+    preamble = configuration.find(file).read_text()
+    return lambda question: preamble + steps.prompt(question) + "\n"
+
+
 def evaluate_model(*, config: ModelEvaluation, model: str, problems: str | None, output: str | None) -> None:
     """Accuracy on problems with answers, and how many programs ran: a table, and a JSON line a problem in `output`."""
     if problems is None:
         raise ValueError('--problems: expected a JSONL file of {"question", "answer"}')
     asked = jsonl.read_problems(problems)
-    preamble = configuration.find(config.few_shot).read_text() if config.few_shot else ""
     mesh = make_mesh(config.mesh)
     policy = models.load(model, mesh, config.dtype)
     tokenizer = Tokenizer.load(models.find(model), markers_as="text")
@@ -35,7 +46,7 @@ def evaluate_model(*, config: ModelEvaluation, model: str, problems: str | None,
             verifier=verifier,
             max_prefix_tokens=config.decoding.max_prefix_tokens,
             seed=0,
-            prompt=lambda question: preamble + steps.prompt(question) + "\n",
+            prompt=prompt_after(config.few_shot),
         )
         solved = [solution for (solution,) in solutions]
         right = grade_answers([problem.answer for problem in asked], [own.answer for own in solved], grader)

@@ -68,6 +68,7 @@ def search(
     scorer: StepScorer | None = None,
     seed: int = 0,
     trajectories: int = 1,
+    prompt: Callable[[str], str] = steps.prompt,
     scheduling: SchedulerConfig | None = None,
     stops: Sequence[str] = markers.STEP_STOPS,
     on_progress: Callable[[SearchStats], None] | None = None,
@@ -75,7 +76,7 @@ def search(
 ) -> list[Tree]:
     """The searched trees, in the order of `problems`; those of one problem stand behind each other.
 
-    trajectories: independent searches, each with a tree of its own, of each problem.
+    trajectories: independent searches, each with a tree of its own, of each problem. prompt: made of a question.
     grader: None in a test-time search, which never sees the ground truth: its trees carry problems without answers.
     scorer: the PPM; None in a terminal-guided search. scheduling: `SchedulerConfig()` if None.
     on_progress: called after each turn. stats: counted up in place.
@@ -88,7 +89,7 @@ def search(
         raise ValueError(f"value_mode {config.value_mode!r} needs a grader")
     stats = SearchStats() if stats is None else stats
     trees = [
-        plant(problem, sampler=sampler, config=config, seed=seed, trajectory=trajectory)
+        plant(problem, sampler=sampler, config=config, seed=seed, trajectory=trajectory, prompt=prompt)
         for problem in problems
         for trajectory in range(trajectories)
     ]
@@ -104,13 +105,20 @@ def search(
     return trees
 
 
-def plant(problem: Problem, *, sampler: StepSampler, config: SearchConfig, seed: int, trajectory: int = 0) -> Tree:
+def plant(
+    problem: Problem,
+    *,
+    sampler: StepSampler,
+    config: SearchConfig,
+    seed: int,
+    trajectory: int = 0,
+    prompt: Callable[[str], str] = steps.prompt,
+) -> Tree:
     """A tree of a root alone. For a test-time search its problem has no answer: what is not there cannot leak."""
     if not config.sees_answers:
         problem = dataclasses.replace(problem, answer="")
-    prompt = steps.prompt(problem.question)
-    key = tree_key(seed, problem.id, trajectory)
-    return Tree(problem, key=key, prompt=prompt, prompt_tokens=tuple(sampler.encode(prompt)))
+    text, key = prompt(problem.question), tree_key(seed, problem.id, trajectory)
+    return Tree(problem, key=key, prompt=text, prompt_tokens=tuple(sampler.encode(text)))
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -10,7 +10,7 @@ from rstar_jax.search import SchedulerConfig, SearchStats, search
 from rstar_jax.search.expansion import TOO_LONG
 from rstar_jax.search.mcts import search_tree
 from rstar_jax.search.tree import NO_PARENT, ROOT_INDEX, Kind, tree_key
-from rstar_jax.trajectory import markers
+from rstar_jax.trajectory import markers, steps
 
 from . import scripted
 
@@ -198,3 +198,17 @@ def test_progress_is_told():
         on_progress=lambda stats: seen.append((stats.finished_trees, stats.expansions)),
     )
     assert seen == sorted(seen) and seen[-1][0] == 3
+
+
+def test_what_stands_before_a_question_stands_at_the_root():
+    (tree,) = search(
+        scripted.problems(1),
+        sampler=scripted.Sampler(),
+        verifier=scripted.Verifier(),
+        grader=scripted.Grader(),
+        config=scripted.CONFIG,
+        prompt=lambda question: "Two examples.\n" + steps.prompt(question),
+    )
+    assert tree.text[ROOT_INDEX] == "Two examples.\n" + steps.prompt(tree.problem.question)
+    assert tuple(tree.tokens[ROOT_INDEX]) == scripted.encode(tree.text[ROOT_INDEX]) and tree.answers()
+    assert "Two examples." not in tree.response_text(tree.answers()[0])
