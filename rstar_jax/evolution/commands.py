@@ -52,22 +52,8 @@ def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, outpu
         policy, ppm = _policy(world, run_dir, number), _ppm(world, run_dir, number)
         engine = world.engine(policy, ppm, sampling=settings.sampling)
         for shard in missing_shards(folder / "trees", total):
-            own = asked[shard::total]
             name = f"search with round {number}, {shard + 1} of {total}"
-            with progress.bar(name, len(own) * settings.trajectories, "trees") as advance_to:
-                found = evaluation.search_trees(
-                    own,
-                    config=settings.search,
-                    trajectories=settings.trajectories,
-                    sampler=engine,
-                    scorer=engine,
-                    verifier=world.verifier,
-                    seed=config.seed,
-                    scheduling=config.scheduling,
-                    on_progress=lambda stats, tell=advance_to: tell(
-                        stats.finished_trees, f"{stats.expansions} expansions"
-                    ),
-                )
+            found = world.test_time_search(asked[shard::total], engine, config, name)
             write_shard(folder / "trees", shard, total, itertools.chain.from_iterable(found))
         trees: list[list[Tree]] = [[]] * len(asked)
         for shard in range(total):
@@ -105,16 +91,7 @@ def evaluate(
         )
         curve = {}
         if ppm is not None:
-            trees = evaluation.search_trees(
-                asked,
-                config=settings.search,
-                trajectories=settings.trajectories,
-                sampler=engine,
-                scorer=engine,
-                verifier=world.verifier,
-                seed=config.seed,
-                scheduling=config.scheduling,
-            )
+            trees = world.test_time_search(asked, engine, config, f"search with round {number}")
             answers = evaluation.search_answers(trees, world.grader, settings.vote)
             golds = [problem.answer for problem in asked]
             values["search_accuracy"] = evaluation.grade_answers(golds, answers, world.grader)

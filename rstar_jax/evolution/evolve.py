@@ -329,19 +329,7 @@ class Evolution:
     def _evaluate_search(self, number: int) -> None:
         problems, settings = self._frontier(), self.config.evaluation
         engine = self.world.engine(self._policy(number), self._ppm(number), sampling=settings.sampling)
-        total = len(problems) * settings.trajectories
-        with progress.bar(f"round {number}: test-time search", total, "trees") as advance_to:
-            trees = evaluation.search_trees(
-                problems,
-                config=settings.search,
-                trajectories=settings.trajectories,
-                sampler=engine,
-                scorer=engine,
-                verifier=self.world.verifier,
-                seed=self.config.seed,
-                scheduling=self.config.scheduling,
-                on_progress=lambda stats: advance_to(stats.finished_trees, f"{stats.expansions} expansions"),
-            )
+        trees = self.world.test_time_search(problems, engine, self.config, f"round {number}: test-time search")
         write_shard(self.folder.round(number) / "heldout_trees", 0, 1, list(itertools.chain.from_iterable(trees)))
         answers = evaluation.search_answers(trees, self.world.grader, settings.vote)
         right = evaluation.grade_answers([problem.answer for problem in problems], answers, self.world.grader)

@@ -3,16 +3,20 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from etils import epath
 from jax.sharding import Mesh
 
+from rstar_jax import evaluation
 from rstar_jax.decoding import DecodingConfig, Engine, Sampling
+from rstar_jax.evolution import progress
 from rstar_jax.evolution.config import EvolutionConfig
 from rstar_jax.models import DecoderConfig
 from rstar_jax.models.parameters import Parameters
 from rstar_jax.partitioning import make_mesh
+from rstar_jax.problems import Problem
+from rstar_jax.search import Tree
 from rstar_jax.training import losses
 from rstar_jax.trajectory.tokenizer import Tokenizer
 from rstar_jax.verifier import Grader, Verifier
@@ -56,6 +60,24 @@ class World:
             decoding = dataclasses.replace(decoding, **dataclasses.asdict(sampling))
         seed = self.seed if seed is None else seed
         return Engine(self.model, self.tokenizer, self.mesh, decoding, policy=policy, ppm=ppm, seed=seed)
+
+    def test_time_search(
+        self, problems: Sequence[Problem], engine: Engine, config: EvolutionConfig, name: str
+    ) -> list[list[Tree]]:
+        """The trees of each problem, searched as `config.evaluation` says; `name` stands beside the bar."""
+        settings = config.evaluation
+        with progress.bar(name, len(problems) * settings.trajectories, "trees") as advance_to:
+            return evaluation.search_trees(
+                problems,
+                config=settings.search,
+                trajectories=settings.trajectories,
+                sampler=engine,
+                scorer=engine,
+                verifier=self.verifier,
+                seed=config.seed,
+                scheduling=config.scheduling,
+                on_progress=lambda stats: advance_to(stats.finished_trees, f"{stats.expansions} expansions"),
+            )
 
 
 @contextlib.contextmanager
