@@ -5,6 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+import gin
+from rstar_jax import configuration
+from rstar_jax.evolution.config import EvolutionConfig
 from rstar_jax.problems.problem import Problem
 from rstar_jax.search import best, search
 from rstar_jax.search.beam import beam_search
@@ -156,3 +159,10 @@ def test_a_beam_sees_no_answer_at_test_time_and_needs_a_scorer():
         dataclasses.replace(CONFIG, value_mode="terminal")
     (tree,) = run(problems[:1], dataclasses.replace(CONFIG, max_prefix_tokens=10))
     assert tree.size == 1 and tree.exhausted[ROOT_INDEX]
+
+
+def test_the_gin_file_changes_the_search_of_test_time_alone():
+    configuration.parse(["local.gin", "search/beam.gin"], [])
+    config = gin.get_configurable(EvolutionConfig)()
+    assert config.evaluation.search.beam_width == 8
+    assert {settings.search.beam_width for settings in config.rounds} == {None}
