@@ -97,17 +97,17 @@ def evaluate(
             values["search_accuracy"] = evaluation.grade_answers(golds, answers, world.grader)
             if settings.trajectories > 1:
                 curve = evaluation.scaling_curve(asked, trees, world.grader, settings.vote)
-    common = {"round": number, "split": problems or "heldout"}
+    where = {"round": number, "split": problems or "heldout"}
     rows = []
     for name, own in values.items():
         for level, mean in evaluation.by_level(asked, own, settings.frontier_levels).items():
-            row: dict[str, Any] = {**common, "name": name, "value": mean}
+            row: dict[str, Any] = {**where, "name": name, "value": mean}
             rows.append(row if level is None else {**row, "level": level})
     scaling = evaluation.scaling_rows(asked, curve, settings.frontier_levels)
     _print_table(rows, len(asked))
     if scaling:
         _print_scaling(scaling)
-    rows += [{**common, **row} for row in scaling]
+    rows += [{**where, **row} for row in scaling]
     if output is not None:
         publish(epath.Path(output), "".join(json.dumps(row) + "\n" for row in rows))
 

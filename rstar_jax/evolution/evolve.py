@@ -330,7 +330,7 @@ class Evolution:
         problems, settings = self._frontier(), self.config.evaluation
         engine = self.world.engine(self._policy(number), self._ppm(number), sampling=settings.sampling)
         trees = self.world.test_time_search(problems, engine, self.config, f"round {number}: test-time search")
-        write_shard(self.folder.round(number) / "heldout_trees", 0, 1, list(itertools.chain.from_iterable(trees)))
+        write_shard(self.folder.round(number) / "heldout_trees", 0, 1, itertools.chain.from_iterable(trees))
         answers = evaluation.search_answers(trees, self.world.grader, settings.vote)
         right = evaluation.grade_answers([problem.answer for problem in problems], answers, self.world.grader)
         self._note(number, "search_accuracy", problems, right, "heldout")

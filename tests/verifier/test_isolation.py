@@ -3,6 +3,8 @@
 import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -118,6 +120,21 @@ def test_the_library_can_be_imported(verifier):
     )
     [outcomes] = verifier.run([Request(prefix="", candidates=programs)])
     assert [outcome.output for outcome in outcomes] == ["[[1.]]\n", "2\n", "1\n"]
+
+
+def test_a_prefix_that_names_a_process_of_others_as_its_candidate_harms_nobody(verifier):
+    """It speaks the cell's own language: that it is up, then a process id that it never forked."""
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    for pid in (bystander.pid, 1):
+        lie = (
+            f"import os\nos.write(21, b'done')\nos.read(20, 20)\nos.write(21, ({pid}).to_bytes(4, 'big'))\nos._exit(0)"
+        )
+        [[outcome]] = verifier.run([Request(prefix=lie, candidates=("print(1)",))])
+        assert (outcome.verdict, outcome.error) == (Verdict.EARLY_EXIT, "never started")
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+    assert verifier.run([Request(prefix="x = 2", candidates=("print(x)  # after a lie",))])[0][0].output == "2\n"
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def _equals_python(gold: str, expected: list, answer: str) -> bool:
 
 def _equal_sequences(gold: str, value: tuple | list | set) -> bool:
     """A tuple is ordered and has parentheses; a list means an enumeration without any; a set is either or in braces."""
-    text = re.sub(r"\\\\(left|right)(?![a-z])|[$\\s]", "", gold).replace("\\{", "{").replace("\\}", "}")
+    text = re.sub(r"\\(left|right)(?![a-z])|\$", "", gold).replace("\\{", "{").replace("\\}", "}").strip()
     bracket = text[:1] if (text[:1], text[-1:]) in (("(", ")"), ("{", "}"), ("[", "]")) else ""
     if bracket not in {tuple: ("(",), list: ("",), set: ("", "{")}[type(value)]:
         return False
