@@ -1,9 +1,9 @@
-"""Decides whether an answer is right: exactly where that is possible, with math-verify in a sandbox where it is not.
+"""Decides whether an answer is right: plain numbers here, all else by reading both texts whole, in a sandbox.
 
 No answer is ever evaluated here. Rules in their order: an answer over 1,000 characters is wrong; equal text is right;
 two plain numbers are compared as exact fractions, where a decimal of four digits may stand for the fraction that rounds
-to it, and nothing else has a tolerance; the rest goes to a process of math-verify, and of a reader of Python text, with
-a hard deadline, and what that cannot decide in time is None, "undecided".
+to it, and nothing else has a tolerance; the rest goes to a process (see `sandbox.answers`) with a hard deadline. What
+is not read to its end, or not decided in time, is None, "undecided".
 """
 
 import collections
@@ -30,7 +30,7 @@ _CACHE_SIZE = 1 << 16
 
 
 class Grader:
-    """Grades pairs of (gold, answer). workers: math-verify processes, started when the first pair needs one.
+    """Grades pairs of (gold, answer). workers: processes that read and compare, started when the first pair needs one.
 
     Thread-safe. Answers are remembered.
     """

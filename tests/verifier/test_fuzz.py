@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from rstar_jax.trajectory import markers, steps
 from rstar_jax.verifier import exact
-from rstar_jax.verifier.sandbox import decimals, frames, programs, python_text
+from rstar_jax.verifier.sandbox import decimals, frames, programs
+from rstar_jax.verifier.sandbox.answers import python_text
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec=None)),

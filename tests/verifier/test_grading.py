@@ -21,9 +21,8 @@ EXACT = [
     ("\\frac{1}{2}", "2/4", True),
     ("\\dfrac{-1}{2}", "-0.5", True),
     ("-\\frac{1}{2}", "\\frac{1}{2}", False),
-    ("$x + 1$", "x+1", True),
-    ("\\left( 1, 2 \\right)", "(1,2)", True),
-    ("\\$12", "12", True),
+    ("$x + 1$", "x + 1", True),
+    ("12.", "12", True),
     ("\\text{Sunday}", "\\text{Sunday}", True),
     ("1", "", False),
     ("1", "   ", False),
@@ -32,7 +31,11 @@ EXACT = [
     ("7\\frac{3}{4}", "7 3/4", True),
     ("7\\frac{3}{4}", "31/4", True),
     ("7\\frac{3}{4}", "21/4", False),
-    # What takes algebra, or might.
+    # What takes reading, or might.
+    ("\\left( 1, 2 \\right)", "(1,2)", None),
+    ("\\$12", "12", None),
+    ("2, 100", "2100", None),
+    ("12, 345", "12345", None),
     ("x+1", "1+x", None),
     ("12", "1 2", None),
     ("1/0", "1", None),
@@ -46,6 +49,9 @@ ROUNDED = [
     ("\\frac{1}{3}", "0.3333333333333333"),
 ]
 ALGEBRA = [
+    ("\\left( 1, 2 \\right)", "(1,2)", True),
+    ("\\$12", "12", True),
+    ("2, 100", "2100", False),
     ("x+1", "1+x", True),
     ("x+1", "x+2", False),
     ("\\sqrt{8}", "2\\sqrt{2}", True),
@@ -110,12 +116,15 @@ def test_algebra(grader):
     assert grader.grade([(gold, answer) for gold, answer, _ in ALGEBRA]) == [equal for _, _, equal in ALGEBRA]
 
 
-def test_the_labelled_table_has_no_false_positive(grader, table):
-    pairs = table("answer_pairs.jsonl")
+@pytest.mark.parametrize("name", ["answer_pairs.jsonl", "answer_pairs_reported.jsonl"])
+def test_the_labelled_tables_have_no_false_positive_and_few_false_negatives(grader, table, name):
+    pairs = table(name)
     verdicts = grader.grade([(pair["gold"], pair["answer"]) for pair in pairs])
-    wrong = [(pair, verdict) for pair, verdict in zip(pairs, verdicts, strict=True) if verdict != pair["equal"]]
+    wrong = [
+        (pair, verdict) for pair, verdict in zip(pairs, verdicts, strict=True) if (verdict is True) != pair["equal"]
+    ]
     assert [pair for pair, verdict in wrong if verdict is True] == []
-    assert len(wrong) <= 0.03 * sum(pair["equal"] for pair in pairs), wrong  # inequalities; which log is meant
+    assert len(wrong) <= 0.02 * sum(pair["equal"] for pair in pairs), wrong
 
 
 def test_no_answer_is_evaluated(grader, tmp_path):

@@ -23,6 +23,7 @@ _FUNCTIONS = {
     **{name: getattr(sympy, name) for name in ("Rational", "Integer", "Interval", "Matrix")},
     "FiniteSet": lambda *elements: set(elements),
     "Tuple": lambda *elements: elements,
+    **{name: lambda number: number for name in ("int64", "int32", "float64", "float32", "Float", "float", "int")},
     "abs": sympy.Abs,
     "Fraction": sympy.Rational,
     "Interval.open": sympy.Interval.open,
@@ -31,6 +32,7 @@ _FUNCTIONS = {
 }
 _MODULES = ("math", "cmath", "np", "numpy", "sympy", "sp", "fractions")
 _NUMBER = re.compile(r"\d+(\.\d*)?([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?\d*\.\d+", re.ASCII)
 _MOST_NODES = 200
 
 
@@ -43,6 +45,11 @@ def read(text: str) -> object | None:
         return _build(body, text.strip())
     except (SyntaxError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def is_decimal(text: str) -> bool:
+    """Whether `text` is a decimal numeral and nothing else."""
+    return _DECIMAL.fullmatch(text.strip()) is not None
 
 
 def _build(node: ast.expr, text: str) -> object:
