@@ -5,6 +5,7 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 
 # mode, or mode with a flag that makes it another: (module, function, its flags; one that ends in "!" is required)
@@ -62,6 +63,11 @@ def show_log() -> None:
     logger.setLevel(logging.INFO)
 
 
+def _end(number: int, frame: object) -> None:
+    """What a signal to end does: the same as Ctrl-C, so that nothing half-written stays."""
+    sys.exit(128 + number)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs a mode. Bad input is one line and exit status 2; a disk that is full, 1."""
     given = vars(parse(sys.argv[1:] if arguments is None else arguments))
@@ -69,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     module, function, names = MODES.get(with_model) or MODES[given["mode"]]
     flags = {name.rstrip("!"): given[name.rstrip("!")] for name in names}
     show_log()
+    signal.signal(signal.SIGTERM, _end)
     try:
         from rstar_jax import configuration
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import glob
 import json
 import os
 import pathlib
@@ -41,8 +42,8 @@ def grade(*, input: str, output: str, workers: int = 1) -> None:
     with (
         _reading(input) as lines,
         _writing(output) as write,
-        Grader(workers) as grader,
         ThreadPoolExecutor(workers) as threads,
+        Grader(workers) as grader,  # closed first, so that no thread waits for a verdict that nobody wants
     ):
         pairs = _records(lines, _pair, 'an object with "gold" and "answer" (strings)')
         verdicts = (threads.submit(grader.grade, [pair]) for pair in pairs)
@@ -50,9 +51,12 @@ def grade(*, input: str, output: str, workers: int = 1) -> None:
 
 
 def _write_in_order(futures: Iterator[Future], write: Callable[[object], None]) -> None:
-    """Writes each result once it and those before it are there, while the next lines are read or waited for."""
+    """Writes each result once it and those before it are there, while the next lines are read or waited for.
+
+    What ends the reading, Ctrl-C above all, ends the writing too: what is under way is not waited for.
+    """
     started: queue.Queue[Future | None] = queue.Queue(_AHEAD)
-    failures = []
+    failures: list[BaseException] = []
 
     def write_results() -> None:
         while (future := started.get()) is not None:
@@ -69,9 +73,11 @@ def _write_in_order(futures: Iterator[Future], write: Callable[[object], None]) 
             started.put(future)
             if failures:
                 break
-    finally:
         started.put(None)
         writer.join()
+    except BaseException as error:
+        failures.append(error)
+        raise
     if failures:
         raise failures[0]
 
@@ -126,6 +132,7 @@ def _writing(name: str) -> Iterator[Callable[[dict], None]]:
     path = pathlib.Path(name)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{name}: expected its folder to exist")
+    _remove_stale(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with open(partial, "w", encoding="utf-8") as file:
@@ -133,3 +140,21 @@ def _writing(name: str) -> Iterator[Callable[[dict], None]]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _remove_stale(path: pathlib.Path) -> None:
+    """Removes what a command that was killed has left of `path`."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        pid = partial.name.split(".")[-2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            partial.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -94,10 +94,11 @@ class Grader:
             verdict = process.ask(*pair)
         finally:
             self._idle.put(process)
-        with self._lock:
-            self._cache[pair] = verdict
-            if len(self._cache) > _CACHE_SIZE:
-                self._cache.popitem(last=False)
+        if verdict is not None:  # what was undecided on a busy host may be decided the next time
+            with self._lock:
+                self._cache[pair] = verdict
+                if len(self._cache) > _CACHE_SIZE:
+                    self._cache.popitem(last=False)
         return verdict
 
 
@@ -110,17 +111,23 @@ class _GraderProcess:
         self._closed = False
 
     def ask(self, gold: str, answer: str) -> bool | None:
-        """Whether both mean the same; None if that is not known by the deadline, or the process is lost twice."""
+        """Whether both mean the same; None if that is not known.
+
+        A pair over which a grader ran out of time or memory, or was lost, is asked once more, of a new one.
+        """
         for _ in range(2):
             try:
                 if self._process is None:
                     self._start()
-                return self._within_deadline(gold, answer)
+                verdict, lost = self._within_deadline(gold, answer)
             except ProcessLost as error:
                 self.drop()
                 if self._closed:
                     return None
                 _log.warning("grader: lost a process: %s", error)
+            else:
+                if not lost:
+                    return verdict
         return None
 
     def kill(self) -> None:
@@ -143,7 +150,8 @@ class _GraderProcess:
         if process is not None:
             process.close()
 
-    def _within_deadline(self, gold: str, answer: str) -> bool | None:
+    def _within_deadline(self, gold: str, answer: str) -> tuple[bool | None, bool]:
+        """The verdict, and whether the grader ran out of time or memory; then another one is up already."""
         process = self._process
         start, cpu_start = time.monotonic(), clocks.cpu_seconds(self._grader)
         process.send({"gold": gold, "answer": answer}, _WALL_SECONDS)
@@ -153,15 +161,15 @@ class _GraderProcess:
             if late or clocks.cpu_seconds(self._grader) - cpu_start >= _CPU_SECONDS:
                 killed = True
                 _kill(self._grader)
-        verdict = None
-        while True:
+        reply = process.receive(_START_SECONDS)
+        verdict, lost, leaves = None, True, "pid" not in reply and (killed or reply["leaves"])
+        if "pid" not in reply:
+            verdict, lost = reply["equal"], reply["lost"]
+        if leaves:
             reply = process.receive(_START_SECONDS)
-            if "pid" in reply:  # a new grader greets: the old one was killed, or fell over this pair
-                self._grader = reply["pid"]
-                return verdict
-            verdict = reply["equal"]
-            if not killed:
-                return verdict
+        if "pid" in reply:  # a new grader greets: the old one was killed, has left, or fell over this pair
+            self._grader = reply["pid"]
+        return verdict, lost
 
 
 def _kill(pid: int) -> None:

@@ -14,7 +14,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 def dressed(gold: str) -> Iterator[str]:
     """`gold` as others would write it."""
-    bare = gold.strip()
+    bare = gold.strip(" \n")  # a form feed is what is left of \\frac in some
     if "$" not in bare and "\\(" not in bare and "\\[" not in bare and "####" not in bare:
         yield f"${bare}$"
         yield f"$${bare}$$"

@@ -1,7 +1,11 @@
 """No wrong answer is graded right, no answer is evaluated, and none can hang the grader."""
 
+import json
 import os
+import pathlib
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -142,6 +146,64 @@ def test_a_pair_that_hangs_is_undecided_by_the_deadline(grader, answer):
     assert time.monotonic() - start < 7.0
     assert verdict[0] is not True
     assert grader.grade([("x + 3", "3 + x" + " " * len(answer))]) == [True]
+
+
+def test_what_was_asked_before_changes_no_verdict():
+    """Answers that fill memory: the grader is replaced, and what comes later is judged as if it came first."""
+    pairs = [(r"\frac{\pi}{4}", rf"2^{{{19000 + 7 * n}}}+x^{{{n}}}+\binom{{9000}}{{{4000 + n}}}y") for n in range(45)]
+    ordinary = [("(x+2)(x-5)", "x^2-3x-10"), (r"\sin^2 x", r"\frac{1-\cos 2x}{2}"), ("(x+2)(x-5)", "x^2-3x+10")]
+    with Grader() as grader:
+        assert True not in grader.grade(pairs)
+        assert grader.grade(ordinary) == [True, True, False]
+
+
+def test_undecided_is_not_remembered():
+    with Grader() as grader:
+        hard = ("7", r"\ldots")
+        assert grader.grade([hard]) == [None]
+        assert hard not in grader._cache
+        assert grader.grade([("x+1", "1+x")]) == [True]
+        assert ("x+1", "1+x") in grader._cache
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_graders_end_with_their_host(tmp_path, number):
+    """Whatever ends `rstar grade` in the middle of a pair that takes for ever, nothing stays behind."""
+    pair = {"gold": "7", "answer": r"\sum_{k=1}^{200}\sum_{j=1}^{200}\sum_{m=1}^{200}\sqrt{j+k+m}"}
+    hard = tmp_path / "pairs.jsonl"
+    hard.write_text("\n".join(json.dumps(pair | {"answer": pair["answer"] + f"+{n}"}) for n in range(50)))
+    host = subprocess.Popen(
+        [sys.executable, "-m", "rstar_jax.main", "grade", f"--input={hard}", f"--output={tmp_path}/out"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        children = _wait_for(lambda: _descendants(host.pid) if len(_descendants(host.pid)) >= 2 else None, 60)
+        time.sleep(0.5)
+        children |= _descendants(host.pid)
+        os.kill(host.pid, number)
+        host.wait(2.0 if number == signal.SIGINT else 10.0)
+        assert _wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children), 3)
+        left = {path.suffix for path in tmp_path.iterdir()}
+        assert left == ({".jsonl"} if number != signal.SIGKILL else {".jsonl", ".partial"})
+    finally:
+        host.kill()
+
+
+def _descendants(pid: int) -> set[int]:
+    found = set()
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found |= {child} | _descendants(child)
+    return found
+
+
+def _wait_for(look, seconds: float):
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        if time.monotonic() > end:
+            return None
+        time.sleep(0.05)
+    return found
 
 
 @pytest.mark.slow

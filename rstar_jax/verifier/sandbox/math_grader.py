@@ -3,20 +3,28 @@
     host --pair--> grader, forked from --> template (sympy loaded, walls up), which forks a new one when it ends
 
 No alarm can stop a computation inside C, so the host kills the grader at its deadline. The template makes that cheap: a
-new grader costs a fork, not an import.
+new grader costs a fork, not an import. A grader that has grown leaves by itself, so that no pair is judged by what others
+have left behind; and both end with the host, whatever ends it: the template watches its socket.
 """
 
 import gc
 import logging
 import os
 import resource
+import select
+import signal
 import socket
 import sys
+import time
 
 from . import forks, frames, isolation, syscalls
 from .answers import equality
 
 _MEMORY_BYTES = 2 << 30
+_GROWTH_BYTES = 500 << 20  # of a grader, after which another one takes its place
+_STILLBORN_SECONDS = 0.5
+_MOST_STILLBORN = 5
+_POLL_SECONDS = 0.05  # where the kernel does not tell that a process has ended
 # What loads the parts of sympy and mpmath that most pairs need.
 _PAIRS = (
     (r"\frac{1}{2}", "0.5"), ("x^2+1", "1+x^2"), ("(1,2]", "(1,2]"), (r"\sqrt{2}", "2**(1/2)"), ("(x+1)^2", "x^2+2x+1"),
@@ -39,7 +47,9 @@ def main(fd: int) -> None:
         own_filter = syscalls.Filter(syscalls.program_filter(may_fork_siblings=False))
     gc.collect()
     gc.freeze()
-    while True:
+    stillborn = 0
+    while stillborn < _MOST_STILLBORN:
+        start = time.monotonic()
         pid = forks.fork()
         if pid == 0:
             try:
@@ -49,20 +59,58 @@ def main(fd: int) -> None:
                 _serve(host, layers)
             finally:
                 os._exit(1)
-        _, status = os.waitpid(pid, 0)
-        if os.waitstatus_to_exitcode(status) == 0:  # it left because the host is gone
-            os._exit(0)
+        if _outlives(pid, host):
+            break
+        stillborn = stillborn + 1 if time.monotonic() - start < _STILLBORN_SECONDS else 0
+    os._exit(0)  # the host is gone, or no grader lives here
+
+
+def _outlives(pid: int, host: socket.socket) -> bool:
+    """Waits for a grader to end. Whether the host has gone before; then the grader is killed."""
+    watched = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+    poll = select.poll()
+    poll.register(host, 0)  # a hang-up is always reported
+    if watched >= 0:
+        poll.register(watched, select.POLLIN)
+    try:
+        while True:
+            ready = [fd for fd, _ in poll.poll(None if watched >= 0 else _POLL_SECONDS * 1000)]
+            if host.fileno() in ready:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                return True
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                return False
+    finally:
+        if watched >= 0:
+            os.close(watched)
 
 
 def _serve(host: socket.socket, layers: list[str]) -> None:
+    """Answers pairs until the host is gone, or this process has grown.
+
+    leaves: whether it does, and another one will greet. lost: whether a verdict is not to be relied on.
+    """
     frames.send(host, {"pid": os.getpid(), "layers": layers})
+    most = _largest_bytes() + _GROWTH_BYTES
     while (pair := frames.receive(host)) is not None:
+        lost = False
         try:
             equal = equality.equal(pair["gold"], pair["answer"])
-        except BaseException:  # RecursionError, MemoryError and whatever else a parser may come to
+        except MemoryError:
+            equal, lost = None, True
+        except Exception:  # RecursionError and whatever else sympy may come to: this pair is not decided
             equal = None
-        frames.send(host, {"equal": equal})
+        grown = _largest_bytes() > most
+        frames.send(host, {"equal": equal, "lost": lost or (grown and equal is not True), "leaves": lost or grown})
+        if lost or grown:
+            os._exit(1)
     os._exit(0)
+
+
+def _largest_bytes() -> int:
+    """The most memory that this process has ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if forks.LINUX else 1)
 
 
 def _warm_up() -> None:

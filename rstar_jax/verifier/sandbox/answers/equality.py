@@ -114,10 +114,10 @@ def _two_definitions(gold: Definition, answer: Definition) -> bool | None:
     if gold.argument != answer.argument and gold.argument is not None and answer.argument is not None:
         if len(gold.argument) != 1 or len(answer.argument) != 1 or not isinstance(answer.value, Expression):
             return None
-        symbols = {sympy.Symbol(answer.argument): sympy.Symbol(gold.argument)}
-        if sympy.Symbol(gold.argument) in answer.value.value.free_symbols:
+        ours, theirs = sympy.Symbol(gold.argument), sympy.Symbol(answer.argument)
+        if ours in answer.value.value.free_symbols or theirs not in answer.value.value.free_symbols:
             return None
-        answer = Definition(answer.name, Expression(answer.value.value.xreplace(symbols)), gold.argument)
+        answer = Definition(answer.name, Expression(answer.value.value.xreplace({theirs: ours})), gold.argument)
     if gold.name == answer.name and gold.argument == answer.argument:
         return compare(gold.value, answer.value)
     if gold.argument is not None or answer.argument is not None:

@@ -468,7 +468,8 @@ class _Reader:
         for _ in range(2):
             if not self.at("_", "^"):
                 raise Unread(f"a {name} without limits")
-            limits[self.take().text] = self._limit()
+            place = self.take().text
+            limits[place] = self._limit()
         below, above = limits.get("_", []), limits.get("^", [])
         if len(below) < 3 or below[0].kind != "letter" or below[1].text != "=":
             raise Unread(f"the limits of a {name}")

@@ -62,19 +62,22 @@ class _Statement:
                 return self.whole(parts[1:-1])  # braces of TeX around it all
         try:
             return self.listing(parts)
-        except Unread:
+        except Unread as error:
             if _is_prose(parts):
                 return _words(parts)
-            return self._said_twice(parts)
+            said = self._said_twice(parts)
+            if said is None:
+                raise error
+            return said
 
-    def _said_twice(self, parts: list[Token]):
+    def _said_twice(self, parts: list[Token]) -> RealSet | None:
         """`x > 3: (3, \\infty)`, if both sides of the colon say the same."""
         pieces, colons = _split(parts, (":",))
         if len(colons) == 1 and all(pieces):
             first, second = (as_set(self.listing(piece)) for piece in pieces)
             if first is not None and second is not None and sets.equal(first, second):
                 return first
-        raise Unread("a text that is no value")
+        return None
 
     # Lists.
 
