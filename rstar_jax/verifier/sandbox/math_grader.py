@@ -3,8 +3,8 @@
     host --pair--> grader, forked from --> template (sympy loaded, walls up), which forks a new one when it ends
 
 No alarm can stop a computation inside C, so the host kills the grader at its deadline. The template makes that cheap: a
-new grader costs a fork, not an import. A grader that has grown leaves by itself, so that no pair is judged by what others
-have left behind; and both end with the host, whatever ends it: the template watches its socket.
+new grader costs a fork, not an import. A grader that has grown leaves by itself, so that no pair is judged by what
+others have left behind; and both end with the host, whatever ends it: the template watches its socket.
 """
 
 import gc
