@@ -35,7 +35,8 @@ class DecoderConfig:
     qkv_bias: the projections to queries, keys and values add a bias (Qwen2).
     rope_scaling: None where frequencies are theta's alone. window: how many tokens back attention reaches, the token
     itself included (Phi-3); None: all.
-    dtype: of activations and matrix products. parameter_dtype: what parameters are kept in.
+    dtype: of activations and matrix products; those of float32 are float32 on every device, not bf16 or TF32.
+    parameter_dtype: what parameters are kept in, and their gradients summed in.
     stacked: parameters and caches of all layers are one array with a leading layer axis, and a loop runs over them: one
     layer is compiled for all. False: each layer has its own, for programs on CPU, where XLA would copy each slice of a
     stack before it multiplies by it (a third of the time of a step).

@@ -5,6 +5,7 @@ Modules say what there is; at run time `nnx.split` gives (graphdef, parameters) 
 key-value heads, G = N / K, H head size, F feed-forward, V vocabulary, L layers.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,22 @@ class RMSNorm(nnx.Module):
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.epsilon)
         return (y * self.scale[...].astype(jnp.float32)).astype(x.dtype)
+
+
+def _as_precise_as_its_dtype(method: Callable) -> Callable:
+    """Of a module with a `config`: in float32 its products (and their gradients) are of float32.
+
+    TPUs would round their factors to bf16, and GPUs to TF32. In other dtypes there is nothing to lose.
+    """
+
+    @functools.wraps(method)
+    def precise(self, *args, **kwargs):
+        if self.config.jax_dtype != jnp.float32:
+            return method(self, *args, **kwargs)
+        with jax.default_matmul_precision("highest"):
+            return method(self, *args, **kwargs)
+
+    return precise
 
 
 @jax.checkpoint
@@ -124,6 +141,7 @@ class Decoder(nnx.Module):
             self.layers = nnx.List([Layer(config, rngs=rngs) for _ in range(config.layers)])
         self.norm = RMSNorm(config)
 
+    @_as_precise_as_its_dtype
     def __call__(
         self, tokens: jax.Array, positions: jax.Array, attend: Attend, cache: Any = None
     ) -> tuple[jax.Array, Any]:
@@ -133,7 +151,8 @@ class Decoder(nnx.Module):
         axis; if the configuration is not `stacked`, it is a list instead, one entry a layer.
         Returns the normalised hidden states [B, T, D] and what `attend` keeps of all layers, laid out in the same way.
         """
-        x = self.embedding[...].astype(self.config.jax_dtype)[tokens]
+        # Gathered, then cast: rows that occur often add up their gradients in the parameters' dtype.
+        x = self.embedding[...][tokens].astype(self.config.jax_dtype)
         x = constrain(x, "batch", "length", "activation")
         angles = rotary.angles(self.config, positions)
         if not self.config.stacked:
@@ -151,6 +170,7 @@ class Decoder(nnx.Module):
         x, segment = jax.lax.scan(layer, x, (stacked, cache))
         return self.norm(x), segment
 
+    @_as_precise_as_its_dtype
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., D] -> fp32 [..., V]."""
         head = self.embedding if self.config.tied else self.head
@@ -167,4 +187,5 @@ class PreferenceModel(nnx.Module):
 
     def scores(self, hidden: jax.Array) -> jax.Array:
         """[..., D] -> fp32 [...]: raw scores. The value of a step is tanh of its score."""
-        return jnp.einsum("...d,d->...", hidden.astype(jnp.float32), self.value[...]) + self.bias[...]
+        hidden = hidden.astype(jnp.float32)
+        return jnp.einsum("...d,d->...", hidden, self.value[...], precision="highest") + self.bias[...]
