@@ -20,7 +20,6 @@ class DecodingConfig:
     chunk_steps: tokens that a lane draws before the host looks at it.
     extend_buckets: slots that prompts, outputs and candidate steps are padded to. extend_slots: the most slots of one
     batch of them. score_rows: candidates that are scored side by side behind one prefix.
-    value_scale: a step's value is tanh(raw score / value_scale): 1 in the paper, 5 in the released code.
     stacked: whether programs loop over layers (see `DecoderConfig.stacked`); None: on all devices but CPUs.
     """
 
@@ -39,7 +38,6 @@ class DecodingConfig:
     extend_buckets: tuple[int, ...] = (16, 64, 256)
     extend_slots: int = 8192
     score_rows: int = 8
-    value_scale: float = 1.0
     stacked: bool | None = None
 
     def __post_init__(self):

@@ -65,7 +65,7 @@ class Encoder:
             self.encode(jobs, 1)
 
     def encode(self, jobs: Sequence[Job], rows: int) -> None:
-        """Encodes jobs of `rows` rows at most; the PPM's score of each row's last edge is left in its `value`."""
+        """Encodes jobs of `rows` rows at most; the PPM's value of each row's last edge is left in its `value`."""
         by_length: dict[int, list[Job]] = {}
         for job in jobs:
             slots = max(self.slots(row) for row in job.rows)
@@ -80,8 +80,8 @@ class Encoder:
                 nodes = bucket(max(map(len, batch)), sizes)
                 waiting.append((batch, nodes, self._encode(batch, nodes, rows, length)))
         if self.name == "ppm":
-            for batch, nodes, scores in waiting:
-                self._note(batch, nodes, np.tanh(np.asarray(scores) / np.float32(self._decoding.value_scale)))
+            for batch, nodes, values in waiting:
+                self._note(batch, nodes, np.asarray(values))
 
     def slots(self, run: Sequence[Edge]) -> int:
         """Slots of a row: its edges' pages."""
@@ -100,7 +100,7 @@ class Encoder:
         return tuple(run)
 
     def _encode(self, batch: Sequence[Sequence[Job]], nodes: int, rows: int, length: int) -> jax.Array:
-        """Sends one batch off: `nodes` places a shard. Returns raw scores [shards * nodes, rows], not waited for."""
+        """Sends one batch off: `nodes` places a shard. Returns values [shards * nodes, rows], not waited for."""
         page = self._decoding.page
         placed = [(shard * nodes + i, job) for shard, jobs in enumerate(batch) for i, job in enumerate(jobs)]
         paths = [(at, job.base.path() if job.base else []) for at, job in placed]
@@ -122,8 +122,8 @@ class Encoder:
         arrays = put(self.mesh, (table, fill, tokens, own_fill, destination))
         program = _program(self._kind, self.config, self.mesh)
         with jax.set_mesh(self.mesh):
-            self.cache, scores = program(self.parameters, self.cache, *arrays)
-        return scores
+            self.cache, values = program(self.parameters, self.cache, *arrays)
+        return values
 
     def _count(self, computed: int, slots: int) -> None:
         if self.name == "policy":

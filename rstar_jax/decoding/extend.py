@@ -23,11 +23,11 @@ def extend(
     own_fill: jax.Array,
     destination: jax.Array,
 ) -> tuple[Cache, jax.Array]:
-    """Encodes R rows behind each of M prefixes and keeps what they leave: the cache, and raw PPM scores fp32 [M, R].
+    """Encodes R rows behind each of M prefixes and keeps what they leave: the cache, and the PPM's values fp32 [M, R].
 
     table, fill int32 [M, C]: the prefixes' pages. tokens int32 [M, R, T], laid out as their pages are; own_fill,
     destination int32 [M, R, T / page]: how many tokens each page of a row holds, and which page of the pool it becomes.
-    The hidden state and the score are those of a row's last token. A policy has no scores: zeros.
+    The hidden state and the value are those of a row's last token. A policy has no values: zeros.
     """
     nodes, rows, length = tokens.shape
     model = bind(kind, config, parameters)
@@ -56,5 +56,5 @@ def extend(
     cache = pool.store(cache, segment, destination)
     last_page = destination[jnp.arange(nodes * rows), last // page]
     cache = cache._replace(hidden=cache.hidden.at[last_page].set(last_hidden))
-    scores = model.scores(last_hidden) if kind is PreferenceModel else jnp.zeros(nodes * rows)
-    return cache, scores.reshape(nodes, rows)
+    values = model.values(last_hidden) if kind is PreferenceModel else jnp.zeros(nodes * rows)
+    return cache, values.reshape(nodes, rows)

@@ -131,7 +131,7 @@ def train_ppm(*, config: EvolutionConfig, run_dir: str, data: str | None, output
         rows = [{"weight": 1.0, **row} for row in rows]
         examples = training_data.preference_examples(rows, world.tokenizer, settings)
         policy = _policy(world, run_dir, _round(run_dir, round, "policy"))
-        start = parameters.preference_from_policy(world.model, policy, world.mesh)
+        start = parameters.preference_from_policy(world.model, policy, world.mesh, config.value_scale)
         batch_at = training_data.preference_batches(examples, settings)
         _train(world, preference_loss(world.model), start, batch_at, settings, output, "ppm")
 

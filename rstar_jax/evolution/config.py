@@ -1,6 +1,7 @@
 """What an evolution run is made of."""
 
 import dataclasses
+import math
 
 from rstar_jax.decoding import DecodingConfig
 from rstar_jax.evaluation import EvaluationConfig
@@ -40,6 +41,8 @@ class EvolutionConfig:
     model: the decoder; its vocabulary_size is also the size of the tokenizer that is trained.
     bootstrap: the training from random weights on worked examples; every round's policy begins from it.
     tail_share: the share of worked examples above level 1 in the bootstrap's batches. There are few of them.
+    value_scale: of the PPMs that are trained; a step's value is tanh(score / value_scale). 1 in the paper, 5 in the
+        released code. Scores are trained on their differences alone and may grow: tanh of 9 and more is 1 in fp32.
     scheduling: of the rounds' searches and of those of the evaluation.
     shards: in how many pieces a round's search is done; a killed run repeats one piece at most.
     """
@@ -54,11 +57,14 @@ class EvolutionConfig:
     limits: Limits = Limits()
     verifier_workers: int | None = None
     tail_share: float = 0.15
+    value_scale: float = 1.0
     scheduling: SchedulerConfig = SchedulerConfig()
     shards: int = 4
     seed: int = 0
 
     def __post_init__(self):
+        if not 0 < self.value_scale < math.inf:
+            raise ValueError(f"EvolutionConfig.value_scale ({self.value_scale}): expected a number above 0")
         for search in (*(settings.search for settings in self.rounds), self.evaluation.search):
             if search.max_prefix_tokens > self.decoding.max_prefix_tokens:
                 raise ValueError(

@@ -190,7 +190,8 @@ class Evolution:
         config = settings.ppm
         rows = [row for n in range(1, number + 1) for row in data.read_rows(self.folder.round(n) / "preference_data")]
         examples = data.preference_examples(rows, self.world.tokenizer, config)
-        ppm = parameters.preference_from_policy(self.world.model, self._policy(number), self.world.mesh)
+        policy, scale = self._policy(number), self.config.value_scale
+        ppm = parameters.preference_from_policy(self.world.model, policy, self.world.mesh, scale)
         if examples:
             ppm = self._train(number, "ppm", "ppm", ppm, data.preference_batches(examples, config), config)
         else:

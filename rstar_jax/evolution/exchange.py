@@ -25,8 +25,11 @@ def import_model(*, config: EvolutionConfig, model: str, run_dir: str, kind: str
     source = models.find(model)
     tokenizer = Tokenizer.load(source, markers_as="new tokens")
     known = len(Tokenizer.load(source, markers_as="text"))
-    load = models.load if module is models.Decoder else models.load_preference
-    loaded = load(str(source), make_mesh(config.mesh), dtype)
+    mesh = make_mesh(config.mesh)
+    if module is models.Decoder:
+        loaded = models.load(str(source), mesh, dtype)
+    else:
+        loaded = models.load_preference(str(source), mesh, dtype, config.value_scale)
     if len(tokenizer) > known:
         loaded = models.add_tokens(loaded, known, len(tokenizer) - known)
     checkpoints.save(folder / "round_0" / kind, loaded.parameters)

@@ -178,14 +178,23 @@ class Decoder(nnx.Module):
 
 
 class PreferenceModel(nnx.Module):
-    """The process preference model: a decoder whose scalar head is read at the last token of a step (section 3.3)."""
+    """The process preference model: a decoder whose scalar head is read at the last token of a step (section 3.3).
+
+    value_scale: what scores are divided by before they become values. It goes where the parameters go, but is not
+    trained: rankings do not depend on it.
+    """
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
         self.decoder = Decoder(config, rngs=rngs)
         self.value = nnx.Param(jnp.zeros(config.embed), axes=("activation",))
         self.bias = nnx.Param(jnp.zeros(()), axes=())
+        self.value_scale = nnx.Param(jnp.ones(()), axes=())
 
     def scores(self, hidden: jax.Array) -> jax.Array:
-        """[..., D] -> fp32 [...]: raw scores. The value of a step is tanh of its score."""
+        """[..., D] -> fp32 [...]: raw scores, of any size."""
         hidden = hidden.astype(jnp.float32)
         return jnp.einsum("...d,d->...", hidden, self.value[...], precision="highest") + self.bias[...]
+
+    def values(self, hidden: jax.Array) -> jax.Array:
+        """[..., D] -> fp32 [...], in -1 to 1: what search takes a step to be worth."""
+        return jnp.tanh(self.scores(hidden) / self.value_scale[...])

@@ -23,6 +23,7 @@ from rstar_jax.partitioning import MeshConfig, make_mesh
 SHARD_BYTES = 2 * 1024**3
 
 _HEAD_FILE, _HEAD_WEIGHT, _HEAD_BIAS = "value_head.bin", "v_head.summary.weight", "v_head.summary.bias"
+_SCALE = "value_scale"  # in config.json
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "merges.txt", "vocab.json", _HEAD_FILE]
 
 
@@ -71,7 +72,10 @@ class Preference:
         return Policy(config=self.config, parameters=self.parameters["decoder"], mesh=self.mesh, fields=self.fields)
 
     def scores(self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"] | None = None) -> Float[Array, " B"]:
-        """Raw fp32 scores of whole sequences, read at the last real token. Values are their tanh."""
+        """Raw fp32 scores of whole sequences, read at the last real token.
+
+        A value is tanh(score / scale), the scale in `parameters["value_scale"]`.
+        """
         tokens = jnp.asarray(tokens)
         mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask, bool)
         with jax.set_mesh(self.mesh):
@@ -119,8 +123,12 @@ def load(path_or_hub_name: str, mesh: Mesh | None = None, dtype: str = "bfloat16
     return Policy(config=config, parameters=values, mesh=mesh, fields=fields)
 
 
-def load_preference(path_or_hub_name: str, mesh: Mesh | None = None, dtype: str = "bfloat16") -> Preference:
+def load_preference(
+    path_or_hub_name: str, mesh: Mesh | None = None, dtype: str = "bfloat16", value_scale: float = 1.0
+) -> Preference:
     """A PPM: a policy's folder with a scalar head beside it, in the released code's `value_head.bin`.
+
+    value_scale: of its values (see `PreferenceModel`), where config.json has none.
 
     Raises: as `load`; FileNotFoundError, ValueError for a head that is missing or of another size.
     """
@@ -134,7 +142,10 @@ def load_preference(path_or_hub_name: str, mesh: Mesh | None = None, dtype: str 
         if name not in head or head[name].shape != shape:
             found = head[name].shape if name in head else "nothing"
             raise ValueError(f"{path}: expected {name} of shape {shape}, found {found}")
-    fresh = parameters.preference_from_policy(body.config, body.parameters, body.mesh)
+    scale = body.fields.get(_SCALE, value_scale)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
+        raise ValueError(f"{folder / 'config.json'}: {_SCALE}: expected a number above 0, found {scale!r}")
+    fresh = parameters.preference_from_policy(body.config, body.parameters, body.mesh, scale)
     values = {"value": head[_HEAD_WEIGHT][0], "bias": head[_HEAD_BIAS].reshape(())}
     placed = {name: jax.device_put(value.astype(np.float32), fresh[name].sharding) for name, value in values.items()}
     return Preference(config=body.config, parameters={**fresh, **placed}, mesh=body.mesh, fields=body.fields)
@@ -143,17 +154,19 @@ def load_preference(path_or_hub_name: str, mesh: Mesh | None = None, dtype: str 
 def save(model: Policy | Preference, folder: epath.PathLike, *, shard_bytes: int = SHARD_BYTES) -> None:
     """Writes config.json and sharded safetensors, as `transformers` reads them; at most one shard in host memory.
 
-    A PPM's scalar head goes beside them as the released code's `value_head.bin`.
+    A PPM's scalar head goes beside them as the released code's `value_head.bin`, its scale into config.json.
     """
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     policy = model if isinstance(model, Policy) else model.body
     fields = layouts.write_config(policy.fields, policy.config)
+    fields.pop(_SCALE, None)
     rows = layouts.tensors(fields["model_type"], policy.config)
     transfer.write(folder, policy.parameters, rows, policy.config, shard_bytes)
     if isinstance(model, Preference):
         weight, bias = (np.asarray(model.parameters[name], np.float32) for name in ("value", "bias"))
         torch_file.write(str(folder / _HEAD_FILE), {_HEAD_WEIGHT: weight[None], _HEAD_BIAS: bias[None]})
+        fields[_SCALE] = float(model.parameters["value_scale"])
     (folder / "config.json").write_text(json.dumps(fields, indent=2))  # last: without it nothing is a model
 
 

@@ -74,11 +74,13 @@ def initialise(kind: type[nnx.Module], config: DecoderConfig, mesh: Mesh, seed: 
     return jax.jit(make, out_shardings=shardings(kind, config, mesh))()
 
 
-def preference_from_policy(config: DecoderConfig, policy: Parameters, mesh: Mesh) -> Parameters:
+def preference_from_policy(
+    config: DecoderConfig, policy: Parameters, mesh: Mesh, value_scale: float = 1.0
+) -> Parameters:
     """A PPM whose body is the policy and whose head is zero: it begins by preferring nothing."""
     head = {name: leaf for name, leaf in abstract(PreferenceModel, config, mesh).items() if name != "decoder"}
     zeros = {name: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding) for name, leaf in head.items()}
-    return {**zeros, "decoder": policy}
+    return {**zeros, "value_scale": zeros["value_scale"] + value_scale, "decoder": policy}
 
 
 def unstacked(config: DecoderConfig, parameters: Parameters) -> tuple[DecoderConfig, Parameters]:

@@ -46,7 +46,8 @@ def preference_loss(
     total = jnp.maximum(jnp.sum(weight), 1e-6)
     loss = -jnp.sum(weight * jax.nn.log_sigmoid(chosen - rejected)) / total
     right = jnp.sum(weight * (chosen > rejected)) / total
-    return loss, {"loss": loss, "batch_pair_accuracy": right}
+    size = jnp.mean(jnp.abs(scores))  # beside `PreferenceModel.value_scale`: how far values are saturated
+    return loss, {"loss": loss, "batch_pair_accuracy": right, "mean_absolute_score": size}
 
 
 def preference_scores(config: DecoderConfig, parameters: Parameters, batch: dict[str, jax.Array]) -> jax.Array:

@@ -30,6 +30,11 @@ def _muon_dimensions(parameters: Parameters):
     return jax.tree_util.tree_map_with_path(of, parameters)
 
 
+def _is_constant(parameters: Parameters):
+    """Marks what no training changes: a PPM's scale has no gradient, but weights that decay would lose it."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: path[-1].key == "value_scale", parameters)
+
+
 def learning_rate(config: TrainingConfig, step: int) -> float:
     """The learning rate of a step: linear warm-up, then decay."""
     warmed = min((step + 1) / max(config.warmup_steps, 1), 1.0)
@@ -53,4 +58,6 @@ def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
         )
     else:
         update = optax.adamw(1.0, b2=config.beta2, weight_decay=config.weight_decay)
-    return optax.chain(optax.clip_by_global_norm(config.gradient_clip), update)
+    return optax.chain(
+        optax.clip_by_global_norm(config.gradient_clip), update, optax.masked(optax.set_to_zero(), _is_constant)
+    )

@@ -345,6 +345,18 @@ def test_a_window_is_kept_while_decoding_and_scoring(policy, mesh):
     (values,) = Engine(windowed, TOKENIZER, mesh, CONFIG, ppm=ppm).score([prefix], [[step.tokens]])
     score = whole(PreferenceModel, ppm, [*prefix.tokens, *step.tokens])
     np.testing.assert_allclose(values[0], jnp.tanh(score), atol=1e-5)
-    released = dataclasses.replace(CONFIG, value_scale=5.0)
-    (values,) = Engine(windowed, TOKENIZER, mesh, released, ppm=ppm).score([prefix], [[step.tokens]])
-    np.testing.assert_allclose(values[0], jnp.tanh(score / 5), atol=1e-5)
+
+
+def test_values_are_scores_over_the_scale_of_their_ppm(policy, ppm, mesh):
+    """Far from 0 they would all be 1."""
+    prefix, candidates = prefixes()[0], [(5, 6), (7,), (8, 9, 10)]
+    large = {**ppm, "value": 30 * ppm["value"]}
+
+    def values(scale):
+        engine = Engine(MODEL, TOKENIZER, mesh, CONFIG, ppm={**large, "value_scale": jnp.asarray(scale)})
+        return engine.score([prefix], [candidates])[0]
+
+    scores = 100 * np.arctanh(values(100.0))
+    assert np.abs(scores).max() > 2
+    for scale in (1.0, 5.0):
+        np.testing.assert_allclose(values(scale), np.tanh(scores / scale), atol=1e-4)

@@ -36,7 +36,7 @@ def test_a_checkpoint_comes_in_and_goes_out(checkpoint, tmp_path, capsys):
 def test_a_ppm_comes_in_and_goes_out(checkpoint, tmp_path):
     policy = models.load(str(checkpoint), dtype="float32")
     values = parameters.preference_from_policy(policy.config, policy.parameters, policy.mesh)
-    values["value"] = jax.numpy.arange(32.0)
+    values |= {"value": jax.numpy.arange(32.0), "value_scale": jax.numpy.asarray(5.0)}
     ppm = models.Preference(config=policy.config, parameters=values, mesh=policy.mesh, fields=policy.fields)
     models.save(ppm, checkpoint)
     run, out = tmp_path / "run", tmp_path / "out"
@@ -45,6 +45,7 @@ def test_a_ppm_comes_in_and_goes_out(checkpoint, tmp_path):
     tokens = np.arange(10)[None]
     again = models.load_preference(str(out), dtype="float32")
     np.testing.assert_array_equal(again.scores(tokens), ppm.scores(tokens))
+    assert float(again.parameters["value_scale"]) == 5.0
 
 
 @pytest.mark.parametrize(

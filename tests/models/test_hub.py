@@ -183,8 +183,10 @@ def test_a_ppm_goes_out_and_comes_back_in_the_released_format(tmp_path):
     np.testing.assert_array_equal(ppm.scores(tokens, mask), np.zeros(4))  # it begins by preferring nothing
     head = np.random.default_rng(0).normal(size=32).astype(np.float32)
     ppm.parameters["value"], ppm.parameters["bias"] = jax.numpy.asarray(head), jax.numpy.asarray(0.25)
+    ppm.parameters["value_scale"] = jax.numpy.asarray(2.5)
     hub.save(ppm, tmp_path / "ppm")
-    again = hub.load_preference(str(tmp_path / "ppm"), dtype="float32")
+    again = hub.load_preference(str(tmp_path / "ppm"), dtype="float32", value_scale=7.0)
+    assert float(again.parameters["value_scale"]) == 2.5  # what the folder says
     np.testing.assert_array_equal(again.scores(tokens, mask), ppm.scores(tokens, mask))
     assert len(set(np.asarray(ppm.scores(tokens, mask)).tolist())) == 4
     if importlib.util.find_spec("torch"):
@@ -195,6 +197,25 @@ def test_a_ppm_goes_out_and_comes_back_in_the_released_format(tmp_path):
         torch.save({name: value.clone() for name, value in stored.items()}, tmp_path / "ppm" / "value_head.bin")
         theirs = hub.load_preference(str(tmp_path / "ppm"), dtype="float32")
         np.testing.assert_array_equal(theirs.scores(tokens, mask), ppm.scores(tokens, mask))
+
+
+def test_the_scale_of_a_ppm_whose_folder_has_none_is_the_callers(tmp_path):
+    tiny.write(tmp_path / "policy", "qwen2_tied")
+    policy = hub.load(str(tmp_path / "policy"), dtype="float32")
+    values = parameters.preference_from_policy(policy.config, policy.parameters, policy.mesh, 3.0)
+    ppm = hub.Preference(config=policy.config, parameters=values, mesh=policy.mesh, fields=policy.fields)
+    hub.save(ppm, tmp_path / "ppm")
+    file = tmp_path / "ppm" / "config.json"
+    fields = json.loads(file.read_text())
+    for scale, message in ((0, "found 0"), ("5", "found '5'"), (True, "found True"), (float("nan"), "found nan")):
+        file.write_text(json.dumps(fields | {"value_scale": scale}))
+        with pytest.raises(ValueError, match=f"config.json: value_scale: expected a number above 0, {message}"):
+            hub.load_preference(str(tmp_path / "ppm"))
+    hub.save(hub.load(str(tmp_path / "policy"), dtype="float32"), tmp_path / "ppm")  # writes a policy's config.json
+    assert float(hub.load_preference(str(tmp_path / "ppm"), value_scale=5.0).parameters["value_scale"]) == 5.0
+    hub.save(ppm, tmp_path / "ppm")
+    hub.save(hub.load(str(tmp_path / "ppm"), dtype="float32"), tmp_path / "body")
+    assert "value_scale" not in json.loads((tmp_path / "body" / "config.json").read_text())
 
 
 def test_a_head_that_would_run_code_is_refused(tmp_path):

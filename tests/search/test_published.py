@@ -139,6 +139,7 @@ def test_the_gin_file():
     configuration.parse(["local.gin", "search/published.gin"], ["PREFIX_TOKENS=4096"])
     config = gin.get_configurable(EvolutionConfig)()
     assert isinstance(config.rounds[0].pairs, PublishedSelection)
+    assert config.value_scale == 5.0
     assert config.rounds[2].search == SearchConfig(
         candidates=12,
         rollouts=48,

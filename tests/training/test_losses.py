@@ -69,6 +69,7 @@ def test_preference_loss_is_equation_4():
     assert abs(float(loss) - (0.25 * each[0] + each[1]) / 1.25) < 1e-5
     right = scores[:2] > scores[2:]
     assert abs(float(metrics["batch_pair_accuracy"]) - (0.25 * right[0] + right[1]) / 1.25) < 1e-6
+    assert abs(float(metrics["mean_absolute_score"]) - np.abs(scores).mean()) < 1e-5
 
 
 def test_a_score_is_read_at_the_last_token_alone():

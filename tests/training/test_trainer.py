@@ -1,5 +1,6 @@
 """Training: what is killed and begun again ends the same; batches depend on the step alone; moments are sharded."""
 
+import dataclasses
 import functools
 
 import jax
@@ -35,8 +36,6 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_resumed_equals_uninterrupted(tmp_path, optimizer):
-    import dataclasses
-
     config = dataclasses.replace(CONFIG, optimizer=optimizer)
     mesh = make_mesh(MeshConfig(data=2))
     start = parameters.initialise(Decoder, MODEL, mesh, 0)
@@ -114,6 +113,19 @@ def test_sharded_training_equals_one_device():
         start = parameters.initialise(Decoder, MODEL, mesh, 0)
         results.append(trainer.train(LOSS, start, batch_at(), CONFIG, mesh)[1][-1]["loss"])
     assert abs(results[0] - results[1]) < 1e-4
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_the_scale_of_a_ppm_is_not_trained(optimizer):
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    start = parameters.preference_from_policy(MODEL, parameters.initialise(Decoder, MODEL, mesh, 0), mesh, 5.0)
+    pair = batches.PreferenceExample(chosen=np.arange(6), rejected=np.arange(1, 6), weight=1.0)
+    config = dataclasses.replace(CONFIG, optimizer=optimizer, weight_decay=0.5)
+    batch = batches.preference_batch([pair], (8,))
+    loss = functools.partial(losses.preference_loss, MODEL)
+    trained, history = trainer.train(loss, start, lambda step: batch, config, mesh)
+    assert float(trained["value_scale"]) == 5.0
+    assert history[-1]["loss"] < history[0]["loss"]
 
 
 def test_learning_rate_warms_up_and_decays():
