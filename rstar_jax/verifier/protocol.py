@@ -24,7 +24,8 @@ class Verdict(enum.StrEnum):
 class Limits:
     """What one candidate may use. CPU time decides; wall time is only a cap, so that a busy host changes no verdict.
 
-    require_seccomp: whether to run nothing on a host without it, where programs could reach files and the network.
+    require_seccomp: whether to run nothing on a host without it, where programs could reach processes and the network.
+    require_landlock: whether to run nothing on a host without it, where programs could read and write files.
     """
 
     cpu_seconds: float = 2.0
@@ -35,6 +36,7 @@ class Limits:
     output_bytes: int = 4096
     source_bytes: int = 1 << 16
     require_seccomp: bool = True
+    require_landlock: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ import logging
 import os
 import queue
 import re
+import sys
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -83,20 +84,35 @@ class Verifier:
             raise RuntimeError(f"the sandbox does not start on this host: {error}") from error
         self.layers: tuple[str, ...] = tuple(first.hello["layers"])
         _log.info("verifier: %d workers; isolation: %s", self.workers, ", ".join(self.layers))
-        if "seccomp" not in self.layers:
-            if limits.require_seccomp:
-                self._drop_cell(first)
-                raise ValueError(
-                    "Limits.require_seccomp: this host has no seccomp, so programs could reach files and the network; "
-                    "expected False to run them all the same"
-                )
-            _log.warning("verifier: no seccomp here: programs are limited, but can reach files and the network")
+        try:
+            self._check_layers()
+        except ValueError:
+            self._drop_cell(first)
+            raise
         self._threads = [
             threading.Thread(target=self._work, args=(first if i == 0 else None,), daemon=True, name=f"verifier-{i}")
             for i in range(self.workers)
         ]
         for thread in self._threads:
             thread.start()
+
+    def _check_layers(self) -> None:
+        """Refuses a host that is weaker than the limits demand."""
+        demanding = self.limits.require_seccomp or self.limits.require_landlock
+        if demanding and os.getuid() == 0 and not {"namespaces", "nobody"}.intersection(self.layers):
+            raise ValueError(
+                f"the sandbox would run programs as root: this host refuses namespaces, and {sys.base_prefix} lies in "
+                "a folder that only root can read; expected an ordinary user, or a Python that all users can read"
+            )
+        for layer, reach in (("seccomp", "processes and the network"), ("landlock", "files")):
+            if layer in self.layers:
+                continue
+            if getattr(self.limits, f"require_{layer}"):
+                raise ValueError(
+                    f"Limits.require_{layer}: this host has no {layer}, so programs could reach {reach}; "
+                    "expected False to run them all the same"
+                )
+            _log.warning("verifier: no %s here: programs are limited, but can reach %s", layer, reach)
 
     def __enter__(self) -> "Verifier":
         return self

@@ -39,8 +39,7 @@ def make_interpreter_readable() -> None:
 
 def refuse_namespaces() -> None:
     """Makes `unshare` fail for this process and its children."""
-    denials = syscalls._denials({"unshare": (272, 97)})
-    syscalls.Filter(b"".join([syscalls._op(syscalls._LOAD, syscalls._NR), *denials])).install()
+    syscalls.Filter(syscalls.refusing({"unshare": (272, 97)})).install()
 
 
 def children() -> list[str]:

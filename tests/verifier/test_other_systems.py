@@ -4,7 +4,7 @@ import pytest
 
 from rstar_jax.verifier import Limits, Request, Verdict, Verifier, process
 
-LIMITS = Limits(cpu_seconds=1.0, wall_seconds=5.0, require_seccomp=False)
+LIMITS = Limits(cpu_seconds=1.0, wall_seconds=5.0, require_seccomp=False, require_landlock=False)
 # Takes away what other systems lack before the sandbox looks for it.
 _PRELUDE = (
     "import os, sys\n"

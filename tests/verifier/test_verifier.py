@@ -151,19 +151,33 @@ def test_a_host_where_nothing_can_run_says_so():
         Verifier(workers=0)
 
 
-def test_nothing_runs_without_seccomp_unless_that_is_asked_for(monkeypatch):
+def without(*layers):
+    """A SandboxProcess that says it lacks some layers."""
+
     def weaker(module, settings):
         process = SandboxProcess(module, settings)
-        process.hello["layers"].remove("seccomp")
+        process.hello["layers"] = [layer for layer in process.hello["layers"] if layer not in layers]
         return process
 
-    monkeypatch.setattr("rstar_jax.verifier.verifier.SandboxProcess", weaker)
+    return weaker
+
+
+@pytest.mark.parametrize("layer", ["seccomp", "landlock"])
+def test_nothing_runs_without_a_wall_unless_that_is_asked_for(monkeypatch, layer):
+    monkeypatch.setattr("rstar_jax.verifier.verifier.SandboxProcess", without(layer))
     before = set(descendants())
-    with pytest.raises(ValueError, match="require_seccomp: this host has no seccomp"):
+    with pytest.raises(ValueError, match=f"require_{layer}: this host has no {layer}"):
         Verifier(workers=1)
     wait_until(lambda: set(descendants()) == before)
-    with Verifier(Limits(require_seccomp=False), workers=1) as verifier:
+    with Verifier(Limits(**{f"require_{layer}": False}), workers=1) as verifier:
         assert verifier.run([Request(prefix="", candidates=("print(1)",))])[0][0].ok
+
+
+def test_root_that_would_stay_root_is_refused(monkeypatch):
+    monkeypatch.setattr("rstar_jax.verifier.verifier.SandboxProcess", without("namespaces", "nobody"))
+    monkeypatch.setattr("os.getuid", lambda: 0)
+    with pytest.raises(ValueError, match="would run programs as root"):
+        Verifier(workers=1)
 
 
 def test_a_program_that_names_a_heavy_module_finds_it_loaded():

@@ -3,20 +3,25 @@
 Each layer is tried, and `confine` says which of them stand; the host logs it and `Verifier.layers` shows it.
 
 Promised on Linux: limits on address space, CPU time, output, open files and source; an empty
-environment; a standard input at its end; no privileges gained by exec; a process of its own for each candidate, killed
-at its deadline together with whatever it left behind.
+environment; a standard input at its end; no privileges gained by exec, and no capability; a process of its own for each
+candidate, killed at its deadline together with whatever it left behind.
 
-Promised where `seccomp` is listed: no exec, no fork and no thread, no socket, no signal to another process, no change
-of file modes, owners or times. Where `landlock` is listed: nothing on disk can be written, and nothing read outside
-Python's library folders and /usr/lib. Where `namespaces` is listed: no network device, and no process outside can be
-seen or named. Where `nobody` is listed: not the user's uid (root only, and only without namespaces).
+Promised where `seccomp` is listed: no system call but those that Python, numpy, sympy and scipy use (`syscalls`); so no
+exec, no fork and no thread, no socket, no signal to another process by any road, no change of file modes, owners,
+times. Where `landlock` is listed: nothing on disk can be written, and nothing read outside Python's library folders and
+/usr/lib. `Limits` asks for both unless it is told otherwise. Where `namespaces` is listed: no network device, and no
+process outside can be named; where `root` is listed too, nothing outside these folders can be seen, not even that it is
+there. Where `nobody` is listed: not the user's uid (root only, and only without namespaces). Root that would stay root
+is refused.
 
 Equal programs print equal bytes: hash seed and `random` are fixed, also numpy's generator where numpy is preloaded.
 
 Elsewhere (macOS) the layers are "limits" and, for root, "nobody": deadlines, and what of the limits the kernel takes; a
 prefix is run anew for each of its candidates.
 
-Not promised today: a bound on the number of processes where `seccomp` is missing; a limit on resident memory (address
+Not promised today: that names, sizes and times of files outside (`stat`), and numbers of processes, cannot be seen
+where `root` is missing, as in containers that refuse namespaces: neither landlock nor seccomp looks at paths that are
+only asked about; a bound on the number of processes where `seccomp` is missing; a limit on resident memory (address
 space is limited); equal bytes from what depends on addresses, or from a numpy that the program itself imports; that a
 program which studies this harness cannot forge its own verdict (program and harness share one interpreter; a completion
 record with a secret stops `os._exit` and printed markers, not a walk over frames). A prefix process may fork siblings
@@ -33,8 +38,15 @@ import sysconfig
 from . import forks, syscalls
 
 _libc = ctypes.PyDLL(None, use_errno=True)
-_NEW_NAMESPACES = 0x10000000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000  # user, pid, net, ipc, uts
+_USER, _PID, _MOUNT = 0x10000000, 0x20000000, 0x00020000
+_NEW_NAMESPACES = _USER | _PID | 0x40000000 | 0x08000000 | 0x04000000  # and net, ipc, uts
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
+_PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
+_CAPSET = {"x86_64": 126, "aarch64": 91}.get(forks.MACHINE, 0)
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(forks.MACHINE, 0)
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+_MNT_DETACH = 2
+_NEW_ROOT = "/tmp"  # over which the new root is mounted; any folder that every system has would do
 _NOBODY = 65534
 _STACK_BYTES = 16 << 20
 _OPEN_FILES = 24
@@ -54,6 +66,8 @@ def confine(*, memory_bytes: int, file_bytes: int, own_pids: bool) -> list[str]:
     layers = []
     if forks.LINUX and _unshare(own_pids):
         layers.append("namespaces")
+        if _own_root(_library_folders()):
+            layers.append("root")
     elif os.getuid() == 0 and _become_nobody():
         layers.append("nobody")
     _be_first_out_of_memory()
@@ -64,6 +78,8 @@ def confine(*, memory_bytes: int, file_bytes: int, own_pids: bool) -> list[str]:
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
         layers.append("no_new_privileges")
+        if _drop_capabilities():
+            layers.append("no_capabilities")
         if _landlock(_library_folders()):
             layers.append("landlock")
         try:
@@ -117,6 +133,52 @@ def _unshare(own_pids: bool) -> bool:
             os._exit(os.waitstatus_to_exitcode(status) & 0x7F)
         die_with_parent()
     return True
+
+
+def _own_root(folders: list[str]) -> bool:
+    """Makes a root of nothing but `folders`, for reading, in a mount namespace. Whether that stands: all or nothing."""
+    if _libc.unshare(_MOUNT):
+        return False
+    try:
+        _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
+        links = {path: os.readlink(path) for path in ("/lib", "/lib64", "/usr/lib64") if os.path.islink(path)}
+        _mount("none", _NEW_ROOT, "tmpfs", _MS_NOSUID | _MS_NODEV)
+        for folder in folders:
+            place = _NEW_ROOT + folder
+            os.makedirs(place, exist_ok=True)
+            _mount(folder, place, None, _MS_BIND | _MS_REC)
+        for path, target in links.items():
+            if not os.path.lexists(_NEW_ROOT + path):
+                os.makedirs(os.path.dirname(_NEW_ROOT + path), exist_ok=True)
+                os.symlink(target, _NEW_ROOT + path)
+        _mount(None, _NEW_ROOT, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+    except OSError:
+        _libc.umount2(_NEW_ROOT.encode(), _MNT_DETACH)
+        return False
+    os.chdir(_NEW_ROOT)
+    # The old root lands on top of the new one, from where it is taken away.
+    if _libc.syscall(ctypes.c_long(_PIVOT_ROOT), b".", b"."):
+        os.chdir("/")
+        _libc.umount2(_NEW_ROOT.encode(), _MNT_DETACH)
+        return False
+    _libc.umount2(b".", _MNT_DETACH)
+    os.chdir("/")
+    return True
+
+
+def _mount(source: str | None, target: str, kind: str | None, flags: int) -> None:
+    names = [None if name is None else os.fsencode(name) for name in (source, target, kind)]
+    if _libc.mount(*names, ctypes.c_ulong(flags), None):
+        raise OSError(ctypes.get_errno(), f"mount {target}: {os.strerror(ctypes.get_errno())}")
+
+
+def _drop_capabilities() -> bool:
+    """Gives up every capability for good, those of a user namespace too."""
+    for capability in range(64):
+        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    return bool(_CAPSET) and _libc.syscall(ctypes.c_long(_CAPSET), header, nothing) == 0
 
 
 def _become_nobody() -> bool:
