@@ -16,8 +16,12 @@ from jax.sharding import Mesh
 from rstar_jax.models.config import DecoderConfig
 from rstar_jax.models.decoder import PreferenceModel
 from rstar_jax.partitioning import sharding
+from rstar_jax.partitioning.mesh import RULES
 
 Parameters = dict[str, Any]
+
+# Field of the configuration -> logical axis of that size, of those that lie on an axis of the mesh.
+_DIVIDED = {"vocabulary_size": "vocab", "embed": "embed", "kv_heads": "kv_heads", "mlp": "mlp"}
 
 
 @functools.cache
@@ -47,7 +51,16 @@ def axes(kind: type[nnx.Module], config: DecoderConfig) -> Parameters:
 
 
 def abstract(kind: type[nnx.Module], config: DecoderConfig, mesh: Mesh) -> Parameters:
-    """Shape, dtype and sharding of every parameter, as a tree of the parameters' shape."""
+    """Shape, dtype and sharding of every parameter, as a tree of the parameters' shape.
+
+    Raises: ValueError for a mesh that does not divide them.
+    """
+    for field, logical in _DIVIDED.items():
+        size, axis = getattr(config, field), RULES[logical]
+        if size % mesh.shape[axis]:
+            raise ValueError(
+                f"MeshConfig.{axis} ({mesh.shape[axis]}): expected a divisor of DecoderConfig.{field} ({size})"
+            )
     _, state = _structure(kind, config)
 
     def of(variable: nnx.Variable) -> jax.ShapeDtypeStruct:

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from orbax.checkpoint import v1 as ocp
@@ -70,9 +72,10 @@ def _programs(loss_function: LossFunction, config: TrainingConfig, mesh: Mesh, a
 
     def update(parameters, state, batch, rate):
         (_, metrics), gradients = jax.value_and_grad(loss_function, has_aux=True)(parameters, batch)
+        norm = optax.tree.norm(optax.tree.cast(gradients, jnp.float32))  # before it is clipped
         updates, state = optimizer.update(gradients, state, parameters)
         parameters = jax.tree.map(lambda p, u: p + rate * u, parameters, updates)
-        return parameters, state, metrics
+        return parameters, state, {**metrics, "gradient_norm": norm}
 
     init = jax.jit(optimizer.init, out_shardings=state_where)
     return init, jax.jit(update, donate_argnums=(0, 1), out_shardings=(where, state_where, None))
@@ -93,7 +96,15 @@ def train(
     batch_at: the batch of a step; a pure function of the step, which is what makes resuming exact.
     checkpoints: folder for parameters, optimizer state and history; a run that finds one there goes on from it.
     on_step: called with step and metrics, one step late so that the device is never waited for.
+
+    Raises: ValueError for a batch that the mesh does not divide, and where loss or gradients are not finite: no
+    checkpoint is written after such a step.
     """
+    rows = mesh.shape["data"] * mesh.shape["fsdp"]
+    if config.batch % rows:
+        raise ValueError(
+            f"TrainingConfig.batch ({config.batch}): expected a multiple of data * fsdp of the mesh ({rows})"
+        )
     with jax.set_mesh(mesh):
         init, update = _programs(loss_function, _optimizer_key(config), mesh, _Abstract(parameters))
         state = init(parameters)
@@ -108,6 +119,7 @@ def train(
         def settle() -> None:
             if pending is not None:
                 history.append({name: float(value) for name, value in pending.items()})
+                _check_finite(len(history) - 1, history[-1])
                 on_step(len(history) - 1, history[-1])
 
         for step in range(len(history), config.steps):
@@ -123,6 +135,14 @@ def train(
         if saver is not None:
             saver.close()
     return parameters, history
+
+
+def _check_finite(step: int, metrics: dict[str, float]) -> None:
+    if not all(map(math.isfinite, metrics.values())):
+        found = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        raise ValueError(
+            f"training, step {step}: {found}: expected finite numbers; try a lower TrainingConfig.learning_rate"
+        )
 
 
 class Saver:

@@ -100,6 +100,19 @@ def test_a_mesh_that_does_not_fit_is_refused():
         make_mesh(MeshConfig(data=16))
 
 
+@pytest.mark.parametrize(
+    ("mesh", "change", "message"),
+    [
+        ({"tensor": 4}, {}, r"MeshConfig.tensor \(4\): expected a divisor of DecoderConfig.kv_heads \(2\)"),
+        ({"tensor": 2}, {"vocabulary_size": 63}, r"MeshConfig.tensor \(2\): .* DecoderConfig.vocabulary_size \(63\)"),
+        ({"fsdp": 8}, {"embed": 36}, r"MeshConfig.fsdp \(8\): expected a divisor of DecoderConfig.embed \(36\)"),
+    ],
+)
+def test_a_mesh_that_does_not_divide_the_model_is_refused(mesh, change, message):
+    with pytest.raises(ValueError, match=message):
+        parameters.initialise(Decoder, dataclasses.replace(MODEL, **change), make_mesh(MeshConfig(**mesh)), 0)
+
+
 def test_heads_must_divide():
     with pytest.raises(ValueError, match="multiple of kv_heads"):
         DecoderConfig(vocabulary_size=8, layers=1, embed=8, heads=3, kv_heads=2, head=4, mlp=8)

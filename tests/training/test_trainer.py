@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from rstar_jax.models import Decoder, DecoderConfig, parameters
+from rstar_jax.models import Decoder, DecoderConfig, PreferenceModel, parameters
 from rstar_jax.partitioning import MeshConfig, make_mesh
 from rstar_jax.training import TrainingConfig, batches, checkpoints, losses, trainer
 from rstar_jax.training.optimizer import learning_rate, make_optimizer
@@ -113,6 +113,74 @@ def test_sharded_training_equals_one_device():
         start = parameters.initialise(Decoder, MODEL, mesh, 0)
         results.append(trainer.train(LOSS, start, batch_at(), CONFIG, mesh)[1][-1]["loss"])
     assert abs(results[0] - results[1]) < 1e-4
+
+
+def test_the_norm_of_the_gradients_is_that_before_clipping():
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    start = parameters.initialise(Decoder, MODEL, mesh, 0)
+    config = dataclasses.replace(CONFIG, steps=1, gradient_clip=1e-3)
+    _, (metrics,) = trainer.train(LOSS, start, batch_at(), config, mesh)
+    gradients = jax.tree.leaves(jax.grad(lambda values: LOSS(values, batch_at()(0))[0])(start))
+    norm = np.sqrt(sum(np.sum(np.square(np.asarray(leaf, np.float64))) for leaf in gradients))
+    np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-4)
+    assert norm > 1e-2
+
+
+@pytest.mark.parametrize("broken", [{"loss": np.nan, "factor": 1.0}, {"loss": 1.0, "factor": np.inf}])
+def test_a_training_that_is_not_finite_ends_in_one_line_and_leaves_no_checkpoint_of_it(tmp_path, broken):
+    """The loss alone, or its gradients alone."""
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    start = parameters.initialise(Decoder, MODEL, mesh, 0)
+
+    def loss_function(values, batch):
+        size = jax.numpy.sum(values["norm"]["scale"] * batch["factor"][0])
+        loss = size - jax.lax.stop_gradient(size) + jax.lax.stop_gradient(batch["loss"][0])
+        return loss, {"loss": jax.lax.stop_gradient(batch["loss"][0])}
+
+    def at(step):
+        values = broken if step == 5 else {"loss": 1.0, "factor": 1.0}
+        return {name: np.full(4, value, np.float32) for name, value in values.items()}
+
+    for _ in range(2):  # begun again, it ends in the same way
+        with pytest.raises(
+            ValueError, match=r"^training, step 5: gradient_norm .*, loss .*: expected finite numbers.*$"
+        ):
+            trainer.train(loss_function, start, at, CONFIG, mesh, checkpoints=tmp_path / "run")
+    saver = trainer.Saver(tmp_path / "run")
+    assert saver.latest_step == 3
+    saver.close()
+
+
+def test_a_batch_that_the_mesh_does_not_divide_is_refused():
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    start = parameters.initialise(Decoder, MODEL, mesh, 0)
+    with pytest.raises(ValueError, match=r"^TrainingConfig.batch \(6\): expected a multiple of data \* fsdp .*\(4\)$"):
+        trainer.train(LOSS, start, batch_at(), dataclasses.replace(CONFIG, batch=6), mesh)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        (PreferenceModel, {}, "expected a PreferenceModel with bias of shape (), found nothing"),
+        (Decoder, {"vocabulary_size": 128}, "embedding of shape (128, 16), found (64, 16)"),
+        (Decoder, {"layers": 3}, "layers.attention_norm.scale of shape (3, 16), found (2, 16)"),
+        (Decoder, {"qkv_bias": False}, "layers.key_bias of shape nothing, found (2, 2, 8)"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_named_in_one_line(tmp_path, kind, change, message):
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    checkpoints.save(tmp_path / "model", parameters.initialise(Decoder, MODEL, mesh, 0))
+    with pytest.raises(ValueError) as refused:
+        checkpoints.load(tmp_path / "model", kind, dataclasses.replace(MODEL, **change), mesh)
+    assert message in str(refused.value) and str(tmp_path / "model") in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_that_is_no_checkpoint_is_named_in_one_line(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    with pytest.raises(ValueError, match=f"^{tmp_path}: expected an Orbax checkpoint of a Decoder$"):
+        checkpoints.load(tmp_path, Decoder, MODEL, mesh)
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
