@@ -41,6 +41,8 @@ def sampled_accuracy(
 
     majority_accuracy: the vote of all samples, without scores. best_of_n_accuracy: the answer of the solution that
     `scorer`, a PPM or an ORM, values most; left out without a scorer. pass_at_`samples`: any of them is right.
+
+    A test-time search with the same seed draws from its root with the same random numbers, so that the two differ less.
     """
     solutions = sample_solutions(
         problems, samples, sampler=sampler, verifier=verifier, max_prefix_tokens=max_prefix_tokens, seed=seed

@@ -1,11 +1,13 @@
 """From trees to training data, and from training data to batches."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
+from rstar_jax.evolution import progress
 from rstar_jax.problems import datasets
 from rstar_jax.search import (
     PairConfig,
@@ -34,6 +36,7 @@ PREFERENCE_FEATURES = {
     "weight": np.float32,
 }
 
+Example = TypeVar("Example")
 BatchAt = Callable[[int], batches.Batch]
 
 
@@ -88,22 +91,33 @@ def read_rows(folder: epath.PathLike) -> list[dict]:
 
 
 def policy_examples(rows: Sequence[dict], tokenizer: Tokenizer, config: TrainingConfig) -> list[batches.PolicyExample]:
-    """Tokenised rows; those longer than the longest bucket are left out."""
+    """Tokenised rows; those longer than the longest bucket are left out, and counted."""
     examples = [batches.policy_example(tokenizer, row["question"], row["response"]) for row in rows]
-    return [example for example in examples if len(example.tokens) <= config.max_length]
+    return _fitting(examples, lambda example: len(example.tokens), config)
 
 
 def preference_examples(
     rows: Sequence[dict], tokenizer: Tokenizer, config: TrainingConfig
 ) -> list[batches.PreferenceExample]:
-    """Tokenised pairs; those with a side longer than the longest bucket are left out."""
+    """Tokenised pairs; those with a side longer than the longest bucket are left out, and counted."""
     examples = [
         batches.preference_example(
             tokenizer, steps.prompt(row["question"]) + row["prefix"], row["chosen"], row["rejected"], row["weight"]
         )
         for row in rows
     ]
-    return [e for e in examples if max(len(e.chosen), len(e.rejected)) <= config.max_length]
+    return _fitting(examples, lambda example: max(len(example.chosen), len(example.rejected)), config)
+
+
+def _fitting(examples: list[Example], length: Callable[[Example], int], config: TrainingConfig) -> list[Example]:
+    """The examples that a batch has room for; says how many have none."""
+    fitting = [example for example in examples if length(example) <= config.max_length]
+    if len(fitting) < len(examples):
+        progress.say(
+            f"{len(examples) - len(fitting)} of {len(examples)} training examples are left out: "
+            f"longer than {config.max_length} tokens, the last of TrainingConfig.buckets"
+        )
+    return fitting
 
 
 def policy_batches(
