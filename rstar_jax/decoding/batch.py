@@ -45,6 +45,20 @@ class Request:
     edge: Edge | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What an edge holds of a finished sample.
+
+    offset: tokens of the sample before it. last: whether the sample ends with it.
+    """
+
+    place: int
+    sample: int
+    edge: Edge
+    offset: int
+    last: bool
+
+
 class Batch:
     """Places for `shape.nodes` nodes on every data shard."""
 
@@ -76,6 +90,10 @@ class Batch:
         at = request.shard * self.shape.nodes + self._free[request.shard].pop()
         self._seated[at] = request
         self._fresh[at] = True
+
+    def most_seated(self) -> int:
+        """Nodes of the data shard that has most of them."""
+        return max(self.shape.nodes - len(free) for free in self._free)
 
     def leave(self, at: int) -> None:
         """Frees a place."""
@@ -109,22 +127,38 @@ class Batch:
             )
         return jax.device_get((self._lanes.tokens, self._finished._replace(hidden=None), counts))
 
-    def commit(self, kept: Sequence[Sequence[tuple[int, int, Edge]]]) -> None:
-        """Copies finished samples, (place, sample, edge) by shard, from the ring to the pages of their edges."""
+    def commit(self, kept: Sequence[Sequence[Part]]) -> None:
+        """Copies parts of finished samples, by shard, from the ring to the pages of their edges."""
         width = -(-self.shape.room // self._decoding.page)
         size = self.shape.nodes * self.shape.lanes
         policy = self._policy
         program = _commit(policy.config, self.shape, self._mesh)
         for start in range(0, max(map(len, kept)), size):
-            node, sample, last_page = np.zeros((3, self._shards * size), np.int32)
+            node, sample, offset, last_page = np.zeros((4, self._shards * size), np.int32)
             destination = np.zeros((self._shards * size, width), np.int32)
             for shard, own in enumerate(kept):
-                for at, (place, i, edge) in enumerate(own[start : start + size], start=shard * size):
-                    node[at], sample[at], last_page[at] = place, i, edge.pages[-1]
-                    destination[at, : len(edge.pages)] = edge.pages
-            arrays = put(self._mesh, decode.Kept(node, sample, destination, last_page))
+                for at, part in enumerate(own[start : start + size], start=shard * size):
+                    node[at], sample[at], offset[at] = part.place, part.sample, part.offset
+                    destination[at, : len(part.edge.pages)] = part.edge.pages
+                    last_page[at] = part.edge.pages[-1] if part.last else 0
+            arrays = put(self._mesh, decode.Kept(node, sample, offset, destination, last_page))
             with jax.set_mesh(self._mesh):
                 policy.cache = program(policy.cache, self._lanes, self._finished, arrays)
+
+    def resize(self, nodes: int) -> None:
+        """Goes on with another number of places, which holds all that are seated."""
+        before, self.shape = self.shape, dataclasses.replace(self.shape, nodes=nodes)
+        origin = np.full(self._shards * nodes, -1, np.int32)
+        seated, fresh = {}, np.zeros(self._shards * nodes, bool)
+        self._free = [list(range(nodes))[::-1] for _ in range(self._shards)]
+        for at, request in self.seated():
+            shard, place = divmod(at, before.nodes)
+            to = shard * nodes + self._free[shard].pop()
+            seated[to], origin[to], fresh[to] = request, place, self._fresh[at]
+        self._seated, self._fresh = seated, fresh
+        program = _reseat(self._policy.config, before, self.shape, self._mesh)
+        with jax.set_mesh(self._mesh):
+            self._lanes, self._finished = program(self._lanes, self._finished, put(self._mesh, origin))
 
 
 def draw_key(seed: int, key: Sequence[int]) -> np.ndarray:
@@ -142,6 +176,13 @@ def _lane_specs(config: DecoderConfig) -> decode.Lanes:
 def _idle(config: DecoderConfig, shape: decode.Shape, mesh: Mesh):
     begin = functools.partial(decode.idle, config, shape)
     return on_shards(begin, mesh, (), (_lane_specs(config), SHARD))
+
+
+@functools.cache
+def _reseat(config: DecoderConfig, before: decode.Shape, shape: decode.Shape, mesh: Mesh):
+    program = functools.partial(decode.reseat, config, before, shape)
+    lanes = _lane_specs(config)
+    return on_shards(program, mesh, (lanes, SHARD, SHARD), (lanes, SHARD))
 
 
 @functools.cache

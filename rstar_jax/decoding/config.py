@@ -47,6 +47,12 @@ class DecodingConfig:
         for name in ("prefix_buckets", "node_buckets", "extend_buckets"):
             if list(getattr(self, name)) != sorted(set(getattr(self, name))) or not getattr(self, name):
                 raise ValueError(f"DecodingConfig.{name}: expected growing sizes, got {getattr(self, name)}")
+        for name in ("max_step_tokens", "max_block_tokens"):
+            if not 0 < getattr(self, name) <= self.max_prefix_tokens:
+                raise ValueError(
+                    f"DecodingConfig.{name} ({getattr(self, name)}): expected 1 to max_prefix_tokens "
+                    f"({self.max_prefix_tokens})"
+                )
         needed = 1 + self.prefix_pages[-1] + self.extend_buckets[-1] // self.page
         if self.pages < needed:
             raise ValueError(f"DecodingConfig.pages ({self.pages}) must be {needed} for one prefix and one step to fit")

@@ -124,7 +124,7 @@ def chunk(
     prefix = pool.gather(config, cache, nodes.table, nodes.fill)
     start = jnp.repeat(jnp.sum(nodes.fill, axis=-1), g)  # [B]
     begin_hidden = jnp.repeat(cache.hidden[nodes.last_page], g, axis=0)  # [B, D]
-    keys = jnp.repeat(jax.random.wrap_key_data(nodes.keys), g)
+    keys = jnp.repeat(jax.random.wrap_key_data(nodes.keys, impl="threefry2x32"), g)
 
     def refill_and_draw(lanes: Lanes, hidden: jax.Array) -> Lanes:
         """Lanes without a sample begin their node's next one; every lane draws a token from `hidden` [B, D]."""
@@ -238,18 +238,48 @@ def _attend(
     return attend
 
 
+def reseat(
+    config: DecoderConfig, before: Shape, shape: Shape, lanes: Lanes, finished: Finished, origin: jax.Array
+) -> tuple[Lanes, Finished]:
+    """Lanes and samples of the shape `before` in places of `shape`, which differs in its nodes alone.
+
+    origin int32 [M]: the place from which each comes, -1 for those that are empty now.
+    """
+    g = shape.lanes
+    moved = origin >= 0
+    place = jnp.maximum(origin, 0)
+    rows = (place[:, None] * g + jnp.arange(g)).reshape(-1)
+    moved_rows = jnp.repeat(moved, g)
+    empty, nothing = idle(config, shape)
+
+    def gather(old: jax.Array, new: jax.Array, at: jax.Array, there: jax.Array) -> jax.Array:
+        return jnp.where(there.reshape(-1, *(1,) * (new.ndim - 1)), old[at], new)
+
+    per_row = ("tokens", "token", "count", "sample", "ended", "stopped", "logprob", "tail")
+    values = {name: gather(getattr(lanes, name), getattr(empty, name), rows, moved_rows) for name in per_row}
+    lanes = Lanes(
+        **values,
+        ring=rings.rows(config, lanes.ring, rows),
+        slot=lanes.slot,
+        following=gather(lanes.following, empty.following, place, moved),
+    )
+    finished = Finished(*(gather(old, new, place, moved) for old, new in zip(finished, nothing, strict=True)))
+    return lanes, finished._replace(lane=jnp.arange(shape.nodes)[:, None] * g + finished.lane % g)
+
+
 class Kept(NamedTuple):
-    """Finished samples that go into the pool; rows without one have page 0 everywhere."""
+    """Parts of finished samples that go into the pool; rows without one have page 0 everywhere."""
 
     node: jax.Array  # int32 [J]
     sample: jax.Array  # int32 [J]
+    offset: jax.Array  # int32 [J]: tokens of the sample before the part
     destination: jax.Array  # int32 [J, pages of `room`]
-    last_page: jax.Array  # int32 [J]
+    last_page: jax.Array  # int32 [J]: where the hidden state of the sample's last token goes, 0 for parts before it
 
 
 def commit(config: DecoderConfig, shape: Shape, cache: Cache, lanes: Lanes, finished: Finished, kept: Kept) -> Cache:
     """Copies finished samples from the ring to their pages, before the ring goes over them."""
-    row, first = finished.lane[kept.node, kept.sample], finished.first[kept.node, kept.sample]
+    row, first = finished.lane[kept.node, kept.sample], finished.first[kept.node, kept.sample] + kept.offset
     length = kept.destination.shape[-1] * cache.pages.shape[-2]
     index = (first[:, None] + jnp.arange(length)) % shape.ring  # [J, T]
     cache = pool.store(cache, rings.take(config, lanes.ring, row, index), kept.destination)

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rstar_jax.decoding import decode
-from rstar_jax.decoding.batch import Batch, Kind, Request, draw_key
+from rstar_jax.decoding.batch import Batch, Kind, Part, Request, draw_key
 from rstar_jax.decoding.config import DecodingConfig
 from rstar_jax.decoding.encoder import Encoder, Job, bucket
 from rstar_jax.decoding.endings import Endings
@@ -69,10 +69,19 @@ class Engine:
         """Token ids of `text`."""
         return self._tokenizer.encode(text)
 
-    def clear(self) -> None:
-        """Gives up all pages that nothing is decoded from."""
+    def begin(self) -> None:
+        """Forgets what was encoded, and which tree was on which data shard: what comes next is computed as at first.
+
+        For work that may be resumed: its numbers do not depend on what the engine did before, to the last bit. Raises
+        RuntimeError while something is decoded.
+        """
+        if self._waiting or (self._batch is not None and not self._batch.empty):
+            raise RuntimeError("the engine cannot begin anew while it decodes")
+        self._batch = None  # its ring stands where it stood
         for tree in self._trees:
             tree.clear()
+        self._shard_of.clear()
+        self._next_shard = itertools.cycle(range(self._shards))
 
     @property
     def evicted_tokens(self) -> int:
@@ -125,6 +134,8 @@ class Engine:
             if not self._waiting:
                 return
             self._batch = self._next_batch()
+        else:
+            self._grow(self._batch)
         self._admit(self._batch)
         start = time.perf_counter()
         on_host = self._batch.decode(len(self._tokenizer))
@@ -134,8 +145,7 @@ class Engine:
     def _next_batch(self) -> Batch:
         """Places for those that wait longest and those of their kind."""
         kind = self._waiting[0][0]
-        asked = collections.Counter(request.shard for own, request in self._waiting if own == kind)
-        nodes = bucket(min(max(asked.values()), self.config.node_buckets[-1]), self.config.node_buckets)
+        nodes = self._places(self._asked(kind))
         endings = Endings(self._tokenizer, kind.stops)
         shape = decode.Shape(
             nodes=nodes,
@@ -148,6 +158,20 @@ class Engine:
         if self._batch is not None and (kind, shape) == (self._batch.kind, self._batch.shape):
             return self._batch
         return Batch(kind, shape, endings, self._policy, self.config)
+
+    def _asked(self, kind: Kind) -> int:
+        """Waiting requests of a kind, on the data shard that has most of them."""
+        asked = collections.Counter(request.shard for own, request in self._waiting if own == kind)
+        return max(asked.values(), default=0)
+
+    def _places(self, nodes: int) -> int:
+        return bucket(min(nodes, self.config.node_buckets[-1]), self.config.node_buckets)
+
+    def _grow(self, batch: Batch) -> None:
+        """Gives a batch that began small the places that are asked for since."""
+        nodes = self._places(batch.most_seated() + self._asked(batch.kind))
+        if nodes > batch.shape.nodes:
+            batch.resize(nodes)
 
     def _admit(self, batch: Batch) -> None:
         """Gives free places to those that wait for them, as far as there are pages, and encodes their prefixes."""
@@ -185,7 +209,7 @@ class Engine:
         stats.chunks += 1
         stats.decoded_tokens += int(counts[:, 1].sum())
         stats.lane_steps += int(counts[:, 0].sum()) * shape.nodes * shape.lanes
-        kept: list[list[tuple[int, int, Edge]]] = [[] for _ in range(self._shards)]  # (place, sample, edge)
+        kept: list[list[Part]] = [[] for _ in range(self._shards)]
         for at, request in batch.seated():
             shard, place = divmod(at, shape.nodes)
             for i, step in enumerate(request.steps):
@@ -198,14 +222,11 @@ class Engine:
                 stats.sampled_tokens += length
                 request.steps[i] = batch.endings.step(ids, finished.logprob[at, i], finished.stopped[at, i])
                 edge = self._trees[shard].add(request.edge, ids) if finished.stopped[at, i] else None
-                if edge is not None and "policy" not in edge.ready:
-                    edge.ready.add("policy")
-                    edge.hidden = True
-                    edge.pin()  # nothing may take its pages before they are written
-                    kept[shard].append((place, i, edge))
+                if edge is not None:
+                    kept[shard] += _new_parts(place, i, request.edge, edge)
         batch.commit(kept)
-        for _, _, edge in itertools.chain.from_iterable(kept):
-            edge.unpin()
+        for part in itertools.chain.from_iterable(kept):
+            part.edge.unpin()
         for at, request in batch.seated():
             if None not in request.steps:
                 batch.leave(at)
@@ -243,6 +264,8 @@ class Engine:
             tree = self._trees[shard]
             base = with_room(lambda shard=shard, tokens=prefix.tokens: self._find(shard, tokens))
             for j, tokens in enumerate(own):
+                if not len(tokens):
+                    raise ValueError(f"prefix {prefix.key}: candidate {j} has no token to score")
                 edge = with_room(lambda tree=tree, base=base, tokens=tokens: tree.add(base, tokens))
                 batch.append((i, j, shard, base, edge))
             base.unpin()  # its candidates are pinned
@@ -285,3 +308,22 @@ class Engine:
             if len(self._shard_of) > _REMEMBERED:
                 self._shard_of.popitem(last=False)
         return self._shard_of[tree]
+
+
+def _new_parts(place: int, sample: int, above: Edge, end: Edge) -> list[Part]:
+    """What is to be written of a sample that begins behind `above` and ends at `end`: it may take several edges, some
+    of them written before. They count as ready from now on, and are pinned until their pages are written.
+    """
+    path = []
+    while end is not above:
+        path.append(end)
+        end = end.parent
+    parts, offset = [], 0
+    for edge in reversed(path):
+        if "policy" not in edge.ready:
+            edge.ready.add("policy")
+            edge.hidden = edge is path[0]
+            edge.pin()
+            parts.append(Part(place, sample, edge, offset, last=edge is path[0]))
+        offset += len(edge.tokens)
+    return parts

@@ -73,6 +73,12 @@ def write(config: DecoderConfig, ring: Any, left: Any, slot: jax.Array) -> Any:
     )
 
 
+def rows(config: DecoderConfig, ring: Any, row: jax.Array) -> Any:
+    """A ring of the rows `row` [J] of another, in their order."""
+    axis = 1 if config.stacked else 0
+    return jax.tree.map(lambda own: jnp.take(own, row, axis=axis), ring)
+
+
 def take(config: DecoderConfig, ring: Any, row: jax.Array, slots: jax.Array) -> Any:
     """(keys, values) [L, J, K, T, H], or a list, one pair a layer, at `slots` [J, T] of the rows `row` [J]."""
 

@@ -53,6 +53,7 @@ def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, outpu
         engine = world.engine(policy, ppm, sampling=settings.sampling)
         for shard in missing_shards(folder / "trees", total):
             name = f"search with round {number}, {shard + 1} of {total}"
+            engine.begin()
             found = world.test_time_search(asked[shard::total], engine, config, name)
             write_shard(folder / "trees", shard, total, itertools.chain.from_iterable(found))
         trees: list[list[Tree]] = [[]] * len(asked)

@@ -224,6 +224,7 @@ class Evolution:
                 def on_progress(stats: SearchStats, before: int = done - stats.finished_trees) -> None:
                     advance_to(before + stats.finished_trees, f"{stats.expansions} expansions")
 
+                engine.begin()  # a shard's trees are the same whether or not others were searched before it
                 trees = search(
                     problems[shard::total],
                     sampler=engine,

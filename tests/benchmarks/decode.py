@@ -44,7 +44,7 @@ def ours(flags: argparse.Namespace) -> dict[str, float]:
     prefixes = [Prefix(key=(i,), text="", tokens=tokens) for i, tokens in enumerate(prompts)]
 
     def run() -> float:
-        engine.clear()
+        engine.begin()
         start = time.perf_counter()
         engine.expand(prefixes, flags.candidates, stops=())
         return time.perf_counter() - start

@@ -46,7 +46,7 @@ def main() -> None:
     engine = Engine(model, tokenizer, mesh, decoding, policy=policy)
 
     def expand() -> None:
-        engine.clear()
+        engine.begin()
         engine.expand(prefixes, candidates)
 
     expand_seconds = measure.median_seconds(expand)

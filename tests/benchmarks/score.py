@@ -54,7 +54,7 @@ def ours(flags: argparse.Namespace) -> dict[str, float]:
     prefixes = [Prefix(key=(i,), text="", tokens=tuple(tokens)) for i, tokens in enumerate(prompts)]
 
     def run(seed: int) -> float:
-        engine.clear()
+        engine.begin()
         first = [[own[0]] for own in candidates]
         engine.score(prefixes, first)  # the prefixes are in the pool now
         others = [[tuple(np.roll(tokens, seed + 1)) for tokens in own] for own in candidates]

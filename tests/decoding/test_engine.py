@@ -360,3 +360,49 @@ def test_values_are_scores_over_the_scale_of_their_ppm(policy, ppm, mesh):
     assert np.abs(scores).max() > 2
     for scale in (1.0, 5.0):
         np.testing.assert_allclose(values(scale), np.tanh(scores / scale), atol=1e-4)
+
+
+def test_a_batch_that_began_small_grows_and_draws_the_same(policy, mesh):
+    """Those that come later are decoded with those that are under way, not after them."""
+    config = dataclasses.replace(CONFIG, node_buckets=(1, 2, 8), pages=400)
+    asked = [dataclasses.replace(prefix, key=(8, i)) for i in range(3) for prefix in prefixes()]
+    asked = [dataclasses.replace(prefix, key=(9, i)) for i, prefix in enumerate(asked)]
+    at_once = Engine(MODEL, TOKENIZER, mesh, config, policy=policy, seed=3).expand(asked, 4, stops=STOPS)
+    engine = Engine(MODEL, TOKENIZER, mesh, config, policy=policy, seed=3)
+    futures, places = [], set()
+    for count in (1, 1, 13):
+        futures += [engine.submit(prefix, 4, stops=STOPS) for prefix in asked[len(futures) : len(futures) + count]]
+        engine.advance()
+        places.add(engine._batch.shape.nodes)
+    while not all(future.done() for future in futures):
+        engine.advance()
+    assert places == {1, 2, 8}
+    rows = [future.result() for future in futures]
+    assert [[s.tokens for s in row] for row in rows] == [[s.tokens for s in row] for row in at_once]
+    np.testing.assert_allclose(
+        [s.logprob for row in rows for s in row], [s.logprob for row in at_once for s in row], atol=1e-4
+    )
+
+
+def test_what_is_drawn_does_not_depend_on_what_the_engine_did_before(policy, ppm, mesh):
+    """To the last bit, once it has begun anew: as a shard of trees does."""
+
+    def bits(engine):
+        rows = engine.expand(prefixes(), 4, stops=STOPS)
+        values = engine.score(prefixes(), [[step.tokens for step in row] for row in rows])
+        return [(step.tokens, step.logprob) for row in rows for step in row], [own.tolist() for own in values]
+
+    fresh = bits(Engine(MODEL, TOKENIZER, mesh, LONG, policy=policy, ppm=ppm, seed=3))
+    engine = Engine(MODEL, TOKENIZER, mesh, LONG, policy=policy, ppm=ppm, seed=3)
+    others = [dataclasses.replace(p, key=(1, i), tokens=p.tokens[:-1] + (12, 13, 14)) for i, p in enumerate(prefixes())]
+    engine.expand(others, 4, stops=STOPS)
+    engine.begin()
+    assert bits(engine) == fresh
+
+
+def test_what_cannot_be_scored_or_decoded_is_refused_in_one_line(policy, ppm, mesh):
+    engine = Engine(MODEL, TOKENIZER, mesh, LONG, policy=policy, ppm=ppm)
+    with pytest.raises(ValueError, match="candidate 1 has no token to score"):
+        engine.score(prefixes()[:1], [[(12, 13), ()]])
+    with pytest.raises(ValueError, match="max_block_tokens \\(64\\): expected 1 to max_prefix_tokens \\(32\\)"):
+        dataclasses.replace(CONFIG, max_block_tokens=64)

@@ -59,6 +59,9 @@ class AtOnce:
     def advance(self):
         pass
 
+    def begin(self):
+        pass
+
 
 class Sampler(AtOnce):
     """Draws by (key, sample) alone. Remembers the prefixes that it was asked to expand."""
