@@ -22,6 +22,7 @@ _ENVIRONMENT = {
     "SYMPY_GROUND_TYPES": "python",
 }
 _START_SECONDS = 120.0
+_END_SECONDS = 0.5
 
 
 class ProcessLost(Exception):
@@ -102,13 +103,19 @@ class SandboxProcess:
             raise ProcessLost(f"{type(error).__name__}: {error}") from error
 
     def kill(self) -> None:
-        """Ends the process and everything it forked. From any thread; one that waits in `ask` gets ProcessLost."""
-        self._process.kill()
-        self._process.wait()
+        """Ends the process and everything it forked. From any thread; one that waits in `ask` gets ProcessLost.
+
+        It is told first, so that it can kill what others would not find: without namespaces, what lost its parent.
+        """
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # not connected any more
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def close(self) -> None:
         """Kills, and gives the socket back: only from the thread that asks."""

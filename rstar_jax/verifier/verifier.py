@@ -2,8 +2,9 @@
 
     submit -> cache? -> queue -> worker thread <-> cell (a process, see `sandbox.cell`) -> futures
 
-A worker has a cell of the bare library, and a second one, from the first program on that names a heavy module, in which
-these are loaded and warm: a fork of the first is cheaper, and in the second an `import sympy` costs nothing.
+A worker has a cell of the bare library, and others, from the first program on that names one of their modules, in
+which these are loaded and warm: a fork of the first is cheaper, and in the others an `import sympy` costs nothing,
+however busy the host is.
 
 A cell that dies or goes silent is our fault, not the program's: its candidates are run once more on a new cell, one by
 one, and only what loses that cell too is given up as UNVERIFIED.
@@ -28,6 +29,7 @@ from rstar_jax.verifier.protocol import Limits, Outcome, Request, Verdict
 _log = logging.getLogger(__name__)
 _CANDIDATES_PER_JOB = 8  # of a request without prefix: enough to hide the hand-over, few enough to spread over workers
 _SLACK_SECONDS = 20.0
+_SCIPY = ("scipy.integrate", "scipy.linalg", "scipy.optimize", "scipy.special", "scipy.stats")  # 1.7 s of CPU to import
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class _Job:
     prefix: str
     candidates: list[str]
     futures: list[Future]
-    heavy: bool
+    cell: int
 
 
 class _Closed(Exception):
@@ -47,7 +49,7 @@ class Verifier:
 
     limits: what one candidate may use; `Limits()` if None.
     workers: cells, one core each; as many as there are cores if None.
-    preload: heavy modules, for whose sake a worker has a second cell.
+    preload: groups of heavy modules; a worker has a cell for each, with the modules of the groups before it.
     cache_size: outcomes that are remembered, so that the same candidate after the same prefix runs once.
 
     Thread-safe. Raises RuntimeError if the sandbox cannot start here, ValueError if it is weaker than `limits` demand,
@@ -59,18 +61,21 @@ class Verifier:
         limits: Limits | None = None,
         workers: int | None = None,
         *,
-        preload: Sequence[str] = ("numpy", "sympy"),
+        preload: Sequence[Sequence[str]] = (("numpy", "sympy"), _SCIPY),
         cache_size: int = 1 << 16,
     ):
         if workers is not None and workers < 1:
             raise ValueError(f"expected workers >= 1, got {workers}")
         self.limits = limits = limits or Limits()
         self.workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-        for name in preload:
+        for name in (name for group in preload for name in group):
             if importlib.util.find_spec(name) is None:
                 raise ValueError(f"preload: {name} is not installed")
-        self._preload = tuple(preload)
-        self._names_heavy = re.compile(rf"\b({'|'.join(map(re.escape, preload))})\b" if preload else r"(?!)").search
+        self._preload = tuple(
+            tuple(name for group in preload[:size] for name in group) for size in range(len(preload) + 1)
+        )
+        tops = ["|".join(sorted({re.escape(name.split(".")[0]) for name in group})) for group in preload]
+        self._names = [re.compile(rf"\b({names})\b").search for names in tops]
         self._cache: collections.OrderedDict[bytes, Future] = collections.OrderedDict()
         self._cache_size = cache_size
         self._key = hashlib.sha256(repr(limits).encode())
@@ -79,7 +84,7 @@ class Verifier:
         self._closed = False
         self._cells: set[SandboxProcess] = set()
         try:
-            first = self._start_cell(heavy=False)  # here and now, so that a host where nothing can run says so at once
+            first = self._start_cell(0)  # here and now, so that a host where nothing can run says so at once
         except ProcessLost as error:
             raise RuntimeError(f"the sandbox does not start on this host: {error}") from error
         self.layers: tuple[str, ...] = tuple(first.hello["layers"])
@@ -147,13 +152,17 @@ class Verifier:
 
     def _put(self, prefix: str, fresh: list[tuple[str, Future]]) -> None:
         """Queues what is to run after a prefix, which runs once, or by eights if there is none."""
-        prefix_is_heavy = bool(self._names_heavy(prefix))
-        for heavy in (False, True):
-            own = [row for row in fresh if (prefix_is_heavy or bool(self._names_heavy(row[0]))) == heavy]
+        least = self._cell_of(prefix)
+        for cell in range(len(self._preload)):
+            own = [row for row in fresh if max(least, self._cell_of(row[0])) == cell]
             size = len(own) if prefix else _CANDIDATES_PER_JOB
             for i in range(0, len(own), size or 1):
                 candidates, owed = zip(*own[i : i + size], strict=True)
-                self._jobs.put(_Job(prefix=prefix, candidates=list(candidates), futures=list(owed), heavy=heavy))
+                self._jobs.put(_Job(prefix=prefix, candidates=list(candidates), futures=list(owed), cell=cell))
+
+    def _cell_of(self, source: str) -> int:
+        """The first cell in which every heavy module that `source` names is loaded."""
+        return max((place for place, names in enumerate(self._names, start=1) if names(source)), default=0)
 
     def run(self, requests: Iterable[Request]) -> list[list[Outcome]]:
         """Runs all `requests` and returns their outcomes in the same order."""
@@ -196,8 +205,8 @@ class Verifier:
                 if self._cache.get(digest) is done:
                     del self._cache[digest]
 
-    def _start_cell(self, *, heavy: bool) -> SandboxProcess:
-        settings = {"limits": dataclasses.asdict(self.limits), "preload": self._preload if heavy else ()}
+    def _start_cell(self, kind: int) -> SandboxProcess:
+        settings = {"limits": dataclasses.asdict(self.limits), "preload": self._preload[kind]}
         cell = SandboxProcess("cell", settings)
         with self._lock:
             self._cells.add(cell)
@@ -214,7 +223,7 @@ class Verifier:
 
     def _work(self, first: SandboxProcess | None) -> None:
         """One worker thread's life, with `first` as its light cell if that has been started."""
-        cells: dict[bool, SandboxProcess] = {} if first is None else {False: first}
+        cells: dict[int, SandboxProcess] = {} if first is None else {0: first}
         while (job := self._jobs.get()) is not None:
             try:
                 outcomes = self._attempt(cells, job, job.candidates)
@@ -231,17 +240,17 @@ class Verifier:
         for cell in cells.values():
             self._drop_cell(cell)
 
-    def _attempt(self, cells: dict[bool, SandboxProcess], job: _Job, candidates: list[str]) -> list[Outcome] | None:
+    def _attempt(self, cells: dict[int, SandboxProcess], job: _Job, candidates: list[str]) -> list[Outcome] | None:
         """The outcomes, or None if the cell was lost, which is then not among `cells` any more. Raises _Closed."""
         if self._closed:
             raise _Closed
         try:
-            if job.heavy not in cells:
-                cells[job.heavy] = self._start_cell(heavy=job.heavy)
-            return self._ask(cells[job.heavy], job.prefix, candidates)
+            if job.cell not in cells:
+                cells[job.cell] = self._start_cell(job.cell)
+            return self._ask(cells[job.cell], job.prefix, candidates)
         except ProcessLost as error:
-            if job.heavy in cells:
-                self._drop_cell(cells.pop(job.heavy))
+            if job.cell in cells:
+                self._drop_cell(cells.pop(job.cell))
             if self._closed:
                 raise _Closed from error
             _log.warning("verifier: lost a cell: %s", error)

@@ -110,6 +110,7 @@ def test_hostile_programs(table, tmp_path, host):
 DIFFERENT_AS_REPORTED = {
     "stdout flags: set O_APPEND and an owner": "error",  # no owner of a descriptor, and no signal that it sends
     "own seccomp filter that kills": "crash",
+    "sync the whole system": "ok",  # refused, which sync() does not tell
 }
 
 
@@ -124,8 +125,8 @@ def held(row, host, outcome, again) -> bool:
             return output == again["output"] or "addresses" in row["note"]
         if said == "empty":
             return not re.search(r"[a-zA-Z]{4}", output.replace("x00", ""))
-        if said == "no SECRET":
-            return "SECRET" not in output
+        if said.startswith("no "):
+            return said.removeprefix("no ") not in output
         if said == "nothing seen":
             return output == "[]\n"
         if said == "PermissionError":  # where nothing outside is there, it is not found

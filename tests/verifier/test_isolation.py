@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from rstar_jax.verifier import Request, Verdict
+from rstar_jax.verifier import Request, Verdict, Verifier
 from rstar_jax.verifier.sandbox import syscalls
+from tests.verifier.conftest import LIMITS
 
 CANARY = "import math, random, sys\nprint(len([1, 2]), math.gcd(4, 6), random.random(), dir(), sorted({'a', 'b', 'c'}))"
 VANDALS = (
@@ -51,10 +52,70 @@ def test_candidates_see_their_prefix_but_not_its_output(verifier):
     assert drawn.output == again.output == replayed.output.removeprefix("prefix\n")
 
 
-def test_equal_programs_give_equal_bytes(verifier):
-    program = "import random\nprint(random.random(), hash('a'), {str(i) for i in range(20)})  # run %d"
-    outcomes = verifier.run([Request(prefix="", candidates=(program % i,)) for i in range(20)])
-    assert len({outcome.output for [outcome] in outcomes}) == 1
+CHANCE = {
+    "library": "import random\nprint(random.random(), hash('a'), {str(i) for i in range(20)})",
+    "generators": "import random, secrets, uuid, os\nprint(random.Random().random(), secrets.token_hex())\n"
+    "print(uuid.uuid4(), os.urandom(4).hex(), random.SystemRandom().random())",
+    "clocks": "import time\nend = time.time() + 1\nrounds = 0\nwhile time.time() < end: rounds += 1\n"
+    "print(rounds, time.time(), time.perf_counter_ns(), time.strftime('%Y', time.localtime(time.time())))",
+    "processes": "import os\nprint(os.getpid(), os.getppid())",
+    "numpy": "from numpy import random as r\nprint(r.default_rng().random(), r.rand(), r.RandomState().rand())",
+    "sympy": "from sympy import randprime, randMatrix\nfrom sympy.core.random import random\n"
+    "print(randprime(1, 10**9), randMatrix(2), random())",
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "pass"], ids=["alone", "after a prefix"])
+@pytest.mark.parametrize("name", CHANCE)
+def test_equal_programs_give_equal_bytes(verifier, name, prefix):
+    """In any cell, whatever ran there before."""
+    requests = [Request(prefix=prefix, candidates=(f"{CHANCE[name]}  # run {i}",)) for i in range(8)]
+    outcomes = [outcome for [outcome] in verifier.run(requests)]
+    with Verifier(LIMITS, workers=1) as other:
+        outcomes += [outcome for [outcome] in other.run(requests[:2])]
+    assert {outcome.verdict for outcome in outcomes} == {Verdict.OK}, outcomes[0]
+    assert len({outcome.output for outcome in outcomes}) == 1
+
+
+LEFT = {
+    "a note in the page": (
+        "import sys, mmap\nf = sys._getframe()\nwhile f:\n    for v in list(f.f_locals.values()):\n"
+        "        if isinstance(v, mmap.mmap): v[3000:3005] = b'hello'\n    f = f.f_back"
+    ),
+    "an error": "raise ValueError('hello')",
+    "flags": "import fcntl, os\nfcntl.fcntl(1, fcntl.F_SETFL, os.O_APPEND | os.O_NONBLOCK)",
+    "locks": "import fcntl, struct\nfcntl.fcntl(1, 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 9, 0))",
+    "a place": "import os\nos.lseek(1, 1000, 0)",
+}
+LOOK = """
+import fcntl, gc, mmap, os, struct, sys
+f, pages, seen = sys._getframe(), [], []
+while f:
+    for name, value in list(f.f_locals.items()):
+        if isinstance(value, mmap.mmap) and not value.closed: pages.append(b"hello" in value[16:])
+        if name in ("source", "f", "value"): continue
+        if "eno rehto eht"[::-1] in repr(value): seen.append(name)
+    f = f.f_back
+held = [thing for thing in gc.get_objects() if type(thing) in (list, tuple)]
+seen += [1 for thing in held if any(x == MARK for x in thing if type(x) is str)]
+lock = struct.unpack("hhqqi4x", fcntl.fcntl(1, 36, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 9, 0)))
+print(pages, seen, fcntl.fcntl(1, fcntl.F_GETFL), fcntl.fcntl(1, fcntl.F_GETOWN), lock[0], os.lseek(1, 0, 1))
+"""
+
+
+@pytest.mark.parametrize("prefix", ["", "pass"], ids=["alone", "after a prefix"])
+def test_nothing_is_left_for_the_next_program(prefix):
+    """Neither in the same request nor in the next one; and no program finds the source of another."""
+    sibling = "print('the other one')"
+    look = LOOK.replace("MARK", repr(sibling[::-1]) + "[::-1]")
+    with Verifier(LIMITS, workers=1) as one:
+        [[clean]] = one.run([Request(prefix=prefix, candidates=(look,))])
+        assert clean.output.startswith("[False") and "[] " in clean.output, clean
+        for name, program in LEFT.items():
+            candidates = (program, f"{look}# after {name}", sibling)
+            [outcomes] = one.run([Request(prefix=prefix, candidates=candidates)])
+            [[later]] = one.run([Request(prefix=prefix, candidates=(f"{look}# later than {name}",))])
+            assert (outcomes[1].output, later.output) == (clean.output, clean.output), name
 
 
 def test_the_environment_is_empty(verifier):
@@ -108,7 +169,8 @@ def test_no_file_outside_the_libraries(verifier, tmp_path):
         "print(open('/proc/1/environ').read())",
     )
     [outcomes] = verifier.run([Request(prefix="", candidates=programs)])
-    assert [outcome.error.split(":")[0] for outcome in outcomes] == ["PermissionError"] * len(programs)
+    assert {outcome.error.split(":")[0] for outcome in outcomes} <= {"PermissionError", "FileNotFoundError"}
+    assert {outcome.verdict for outcome in outcomes} == {Verdict.ERROR}
     assert secret.read_text() == "42"
 
 
@@ -122,19 +184,34 @@ def test_the_library_can_be_imported(verifier):
     assert [outcome.output for outcome in outcomes] == ["[[1.]]\n", "2\n", "1\n"]
 
 
-def test_a_prefix_that_names_a_process_of_others_as_its_candidate_harms_nobody(verifier):
+@pytest.mark.parametrize("claim", ["bystander", 0, 1, 2**32 - 1, "itself"])
+def test_a_prefix_that_names_a_process_of_others_as_its_candidate_harms_nobody(verifier, claim):
     """It speaks the cell's own language: that it is up, then a process id that it never forked."""
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    for pid in (bystander.pid, 1):
-        lie = (
-            f"import os\nos.write(21, b'done')\nos.read(20, 20)\nos.write(21, ({pid}).to_bytes(4, 'big'))\nos._exit(0)"
-        )
-        [[outcome]] = verifier.run([Request(prefix=lie, candidates=("print(1)",))])
-        assert (outcome.verdict, outcome.error) == (Verdict.EARLY_EXIT, "never started")
+    pid = {"bystander": str(bystander.pid), "itself": "int(ctypes.CDLL(None).getpid())"}.get(claim, str(claim))
+    lie = (
+        "import ctypes, os\nos.write(21, b'done')\nos.read(20, 20)\n"
+        f"os.write(21, ({pid}).to_bytes(4, 'big'))\nos._exit(0)"
+    )
+    [[outcome]] = verifier.run([Request(prefix=lie, candidates=("print(1)",))])
+    assert (outcome.verdict, outcome.error) == (Verdict.EARLY_EXIT, "never started")
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
     assert verifier.run([Request(prefix="x = 2", candidates=("print(x)  # after a lie",))])[0][0].output == "2\n"
+
+
+def test_what_a_lying_prefix_has_forked_is_killed_before_its_candidates(verifier):
+    if "seccomp" not in verifier.layers or syscalls.forks.MACHINE != "x86_64":
+        pytest.skip("the number of the call is that of x86_64")
+    lie = (
+        "import ctypes, os\ncall = ctypes.PyDLL(None, use_errno=True).syscall\nfor _ in range(5):\n"
+        "    if call(56, 0x808011, 0, 0, 0, 0) == 0:\n        while True: os.pwrite(22, b'forged by a stray', 0)"
+    )
+    [outcomes] = verifier.run(
+        [Request(prefix=lie, candidates=("import time\ntime.sleep(0.2)\nprint('mine')", "print(2)"))]
+    )
+    assert [outcome.output for outcome in outcomes] == ["mine\n", "2\n"]
 
 
 @pytest.mark.parametrize(

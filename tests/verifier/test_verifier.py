@@ -146,7 +146,7 @@ def test_a_host_that_is_killed_leaves_no_process():
 
 def test_a_host_where_nothing_can_run_says_so():
     with pytest.raises(ValueError, match="no_such_module is not installed"):
-        Verifier(preload=("no_such_module",))
+        Verifier(preload=[["no_such_module"]])
     with pytest.raises(ValueError, match="workers >= 1, got 0"):
         Verifier(workers=0)
 
@@ -206,3 +206,24 @@ def test_nothing_piles_up():
         files, processes = len(os.listdir("/proc/self/fd")), len(descendants())
         verifier.run([Request(prefix="pass" * (i % 2), candidates=(f"print({i})",)) for i in range(300)])
         assert (len(os.listdir("/proc/self/fd")), len(descendants())) == (files, processes)
+
+
+def test_scipy_costs_a_program_nothing_and_slows_no_other(verifier):
+    programs = (
+        "from scipy.stats import norm\nprint(round(norm.cdf(1), 4))",
+        "import scipy.optimize as o\nprint(round(o.brentq(lambda x: x * x - 2, 0, 2), 6))",
+        "from scipy import integrate\nimport sympy\nprint(integrate.quad(lambda x: x, 0, 1)[0], sympy.Rational(1, 2))",
+        "import sys, sympy\nprint('sci' + 'py' in sys.modules)",
+    )
+    [outcomes] = verifier.run([Request(prefix="", candidates=programs)])
+    assert [outcome.output for outcome in outcomes] == ["0.8413\n", "1.414214\n", "0.5 1/2\n", "False\n"]
+    assert max(outcome.cpu_seconds for outcome in outcomes) < 0.5
+
+
+def test_what_a_prefix_asks_of_the_future_holds_for_what_follows(verifier):
+    prefix = "from __future__ import annotations\nx = 1"
+    candidates = ("def f(a: no_such_name): return a\nprint(f(x))", "x: 1 / 0 = 2\nprint(x)")
+    [outcomes] = verifier.run([Request(prefix=prefix, candidates=candidates)])
+    assert [outcome.output for outcome in outcomes] == ["1\n", "2\n"]
+    [[alone]] = verifier.run([Request(prefix="", candidates=(candidates[0],))])
+    assert alone.verdict is Verdict.ERROR

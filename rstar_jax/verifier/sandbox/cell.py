@@ -10,8 +10,12 @@ that the cell is every candidate's parent: it alone waits for them, reads their 
 What a program prints goes to one memory file, bounded by the limit on file sizes: nothing to drain, no deadlock, and
 it survives a kill. How a program ended is written by the child into a page shared with the cell, after a secret that
 was drawn for this one execution; no secret, no success, so `os._exit(0)` is an early exit.
+
+Nothing is left for the next program: page, output and its flags and locks are made new before each, what others are
+to run is forgotten in the child before it runs, and what a lying prefix has left running is killed.
 """
 
+import fcntl
 import gc
 import importlib
 import io
@@ -22,12 +26,14 @@ import resource
 import select
 import signal
 import socket
+import struct
 import sys
-import time
 import traceback
 import types
+from os import getpid, urandom
+from time import monotonic, sleep
 
-from . import clocks, forks, frames, huge_pages, isolation, programs, syscalls, warm_up
+from . import clocks, forks, frames, huge_pages, isolation, programs, sameness, syscalls, warm_up
 
 # The library modules that programs import most, loaded once here and shared by every fork.
 _PRELOADED = (
@@ -37,6 +43,9 @@ _PRELOADED = (
 _PAGE_BYTES = 4096
 _RESERVE_BYTES = 4 << 20
 _GO, _UP, _OUTPUT, _PREFIX_FDS_END = 20, 21, 22, 23  # the descriptors of a prefix process; below the limit on them
+_LENGTH_BYTES = 4
+_F_OFD_SETLK = 37  # locks that stay with what is open, not with who opened it
+_UNLOCK = struct.pack("hhqqi4x", fcntl.F_UNLCK, 0, 0, 0, 0)  # struct flock: all of the file
 _PREFIX_ANSWERS_SECONDS = 10.0
 _PREFIX_ENDS_SECONDS = 1.0
 _LAST_DESCRIPTOR = 1 << 10  # none is higher: see the limit on open files
@@ -58,8 +67,8 @@ def main(fd: int) -> None:
     try:
         cell = Cell(host, frames.receive(host))
         frames.send(host, {"layers": cell.layers})
-        while (request := frames.receive(host)) is not None:
-            frames.send(host, {"outcomes": cell.answer(request["prefix"], request["candidates"])})
+        while cell.take(frames.receive(host)):
+            frames.send(host, {"outcomes": cell.answer()})
     except (BrokenPipeError, ConnectionResetError):
         pass
     except BaseException:
@@ -85,14 +94,16 @@ class Cell:
         os.register_at_fork = register
         sys.dont_write_bytecode = True  # up to here the libraries are ours, and compiling them every time is slow
         self._null = os.open(os.devnull, os.O_RDWR)
-        self._children, maps = _open_children(), huge_pages.open_maps()
+        maps = huge_pages.open_maps()
         self._output = _memory_file()
         self._page = mmap.mmap(-1, _PAGE_BYTES)  # shared with every fork
+        self._source = mmap.mmap(-1, _LENGTH_BYTES + self._limits["source_bytes"])  # from here to a prefix process
+        self._prefix, self._sources = "", []
         self._reserve = [bytearray(_RESERVE_BYTES)]
-        self.layers = isolation.confine(
+        self.layers, self._children = isolation.confine(
             memory_bytes=self._limits["memory_bytes"], file_bytes=self._limits["output_bytes"] + 1, own_pids=True
         )
-        self._owns_pids = os.getpid() == 1
+        self._owns_pids = getpid() == 1
         filtered = "seccomp" in self.layers
         self._filter = syscalls.Filter(syscalls.program_filter(may_fork_siblings=False)) if filtered else None
         self._prefix_filter = syscalls.Filter(syscalls.program_filter(may_fork_siblings=True)) if filtered else None
@@ -102,6 +113,7 @@ class Cell:
 
     def _make_main(self) -> dict:
         """Points the standard streams at what programs are to see and makes the heap ready to be forked."""
+        self._output_flags = fcntl.fcntl(self._output, fcntl.F_GETFL)
         for fd, source in ((0, self._null), (1, self._output), (2, self._null)):
             os.dup2(source, fd)
         sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.FileIO(0, "r", closefd=False), encoding="utf-8")
@@ -119,51 +131,62 @@ class Cell:
         for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
             os.putenv(name, "1")  # unseen by programs; a numpy that may start no thread ends the process otherwise
         sys.argv[:] = [""]
-        # One seed for all: two forks of this process draw the same numbers, so equal programs give equal bytes.
-        sys.modules["random"].seed(0)
-        if "numpy" in sys.modules:
-            sys.modules["numpy"].random.seed(0)
+        sameness.fix(seed=0)  # two forks of this process draw the same numbers, so equal programs give equal bytes
         gc.collect()
         gc.disable()  # in the cell only; a collection would copy pages that are shared with the children
         gc.freeze()
         return namespace
 
-    def answer(self, prefix: str, candidates: list[str]) -> list[dict]:
-        """Runs every candidate after `prefix`, one after the other."""
+    def take(self, request: dict | None) -> bool:
+        """Keeps what is to run next, in the one place from where a child can make it forgotten; False for None."""
+        if request is None:
+            return False
+        self._prefix, self._sources = request["prefix"], request["candidates"]
+        return True
+
+    def answer(self) -> list[dict]:
+        """Runs every candidate after the prefix, one after the other."""
         try:
-            if prefix and forks.CLONE:
-                return self._after_prefix(prefix, candidates)
-            return [self._alone(candidate, prefix) for candidate in candidates]
+            if self._prefix and forks.CLONE:
+                return self._after_prefix()
+            return [self._alone(index) for index in range(len(self._sources))]
         finally:
             self._kill_strays()
 
-    def _alone(self, source: str, prefix: str = "") -> dict:
-        """Runs a candidate in a fork of this process; behind a prefix only where there are no siblings to fork."""
-        secret = self._arm()
+    def _alone(self, index: int) -> dict:
+        """Runs a candidate in a fork of this process; behind the prefix only where there are no siblings to fork."""
+        secret, follows = self._arm(), bool(self._prefix)
         pid = forks.fork()
         if pid == 0:
             try:
                 os.closerange(3, _LAST_DESCRIPTOR)
-                cpu_seconds = self._limits["cpu_seconds"] + bool(prefix) * self._limits["prefix_cpu_seconds"]
-                self._enter_child(cpu_seconds, self._filter)
-                if prefix:
-                    programs.run_prefix(prefix, self._namespace, self._reserve, self._page, secret)
+                source, before = self._sources[index], self._prefix
+                self._forget()
+                self._enter_child(
+                    self._limits["cpu_seconds"] + follows * self._limits["prefix_cpu_seconds"], self._filter
+                )
+                if follows:
+                    programs.run_prefix(before, self._namespace, self._reserve, self._page, secret)
                 programs.run_to_the_end(source, self._namespace, self._reserve, self._page, secret)
             finally:
                 os._exit(0)
-        outcome = self._outcome(*self._wait(pid, "prefix_" if prefix else ""), secret)
+        outcome = self._outcome(*self._wait(pid, "prefix_" if follows else ""), secret)
         if not forks.LINUX:
             _kill_group(pid)
         return outcome
 
-    def _after_prefix(self, prefix: str, candidates: list[str]) -> list[dict]:
+    def _forget(self) -> None:
+        """In a child: nothing that others run is left in this process' frames."""
+        self._prefix, self._sources = "", []
+
+    def _after_prefix(self) -> list[dict]:
         go_read, go = os.pipe()
         up, up_write = os.pipe()
-        secret = self._arm()
+        secret, count = self._arm(), len(self._sources)
         pid = forks.fork()
         if pid == 0:
             try:
-                self._be_prefix(prefix, candidates, secret, go_read, up_write)
+                self._be_prefix(secret, go_read, up_write)
             finally:
                 os._exit(0)
         os.close(go_read)
@@ -174,13 +197,14 @@ class Cell:
             if ended or not os.read(up, 4):
                 outcome = self._outcome(*(ended or self._wait(pid, "prefix_")), secret)
                 failure = outcome["error"] or outcome["verdict"]
-            while failure is None and len(outcomes) < len(candidates):
+            while failure is None and len(outcomes) < count:
+                self._kill_all_but(pid)
                 secret = self._arm()
-                child = self._ask_prefix(len(outcomes), secret, go, up)
+                child = self._ask_prefix(self._sources[len(outcomes)], secret, go, up)
                 if child is None:
                     self._check_not_killed(_status_within(pid, _PREFIX_ENDS_SECONDS))  # its pipes close before it ends
                     failure = "it ended before all of its candidates had run"
-                elif not _is_own_child(child):  # a prefix process may lie about what it forked
+                elif child == pid or not _is_own_child(child):  # a prefix process may lie about what it forked
                     outcomes.append(
                         {"verdict": "early_exit", "output": "", "error": "never started", "cpu_seconds": 0.0}
                     )
@@ -191,9 +215,9 @@ class Cell:
             os.close(up)
             self._kill_strays()
         rejected = {"verdict": "rejected", "output": "", "error": f"prefix: {failure}", "cpu_seconds": 0.0}
-        return outcomes + [rejected] * (len(candidates) - len(outcomes))
+        return outcomes + [rejected] * (count - len(outcomes))
 
-    def _be_prefix(self, prefix: str, candidates: list[str], secret: bytes, go: int, up: int) -> None:
+    def _be_prefix(self, secret: bytes, go: int, up: int) -> None:
         """The life of a prefix process; its candidates leave through `run_to_the_end`."""
         for fd, source in ((_GO, go), (_UP, up), (_OUTPUT, self._output), (1, self._null)):
             os.dup2(source, fd)
@@ -201,14 +225,17 @@ class Cell:
         os.closerange(_PREFIX_FDS_END, _LAST_DESCRIPTOR)
         page, namespace, reserve, own_filter = self._page, self._namespace, self._reserve, self._filter
         closerange, dup2, read, write = os.closerange, os.dup2, os.read, os.write
-        fork, enable = forks.fork_sibling, isolation.die_with_parent
+        fork, enable, own_source, decode = forks.fork_sibling, isolation.die_with_parent, self._source, bytes.decode
+        before = self._prefix
+        self._forget()
         self._enter_child(self._limits["prefix_cpu_seconds"], self._prefix_filter)
-        kind, text = programs.execute(prefix, namespace, reserve)
+        kind, text = programs.execute(before, namespace, reserve)
+        before = None
         if kind != programs.DONE:
             programs.report(page, secret, kind, text)
             return
         write(_UP, b"done")
-        while order := read(_GO, 4 + programs.SECRET_BYTES):
+        while order := read(_GO, programs.SECRET_BYTES):
             pid = fork()
             if pid == 0:
                 dup2(_OUTPUT, 1)
@@ -216,14 +243,18 @@ class Cell:
                 enable()
                 if own_filter is not None:
                     own_filter.install()
-                source = candidates[int.from_bytes(order[:4], "big")]
-                programs.run_to_the_end(source, namespace, reserve, page, order[4:])
+                end = _LENGTH_BYTES + int.from_bytes(own_source[:_LENGTH_BYTES], "big")
+                source = decode(own_source[_LENGTH_BYTES:end], "utf-8", "surrogatepass")
+                own_source.close()
+                programs.run_to_the_end(source, namespace, reserve, page, order)
             write(_UP, pid.to_bytes(4, "big"))
 
-    def _ask_prefix(self, index: int, secret: bytes, go: int, up: int) -> int | None:
+    def _ask_prefix(self, source: str, secret: bytes, go: int, up: int) -> int | None:
         """The process id of the candidate that the prefix process forked, or None if it did not."""
+        data = source.encode("utf-8", "surrogatepass")
+        self._source[: _LENGTH_BYTES + len(data)] = len(data).to_bytes(_LENGTH_BYTES, "big") + data
         try:
-            os.write(go, index.to_bytes(4, "big") + secret)
+            os.write(go, secret)
         except BrokenPipeError:
             return None
         poll = select.poll()
@@ -244,8 +275,11 @@ class Cell:
 
     def _arm(self) -> bytes:
         """Makes output and page ready for one execution and draws its secret."""
-        secret = os.urandom(programs.SECRET_BYTES)
-        self._page[: programs.SECRET_BYTES] = bytes(programs.SECRET_BYTES)
+        secret = urandom(programs.SECRET_BYTES)
+        self._page[:] = bytes(_PAGE_BYTES)
+        fcntl.fcntl(self._output, fcntl.F_SETFL, self._output_flags)
+        if forks.LINUX:
+            fcntl.fcntl(self._output, _F_OFD_SETLK, _UNLOCK)
         os.ftruncate(self._output, 0)
         os.lseek(self._output, 0, os.SEEK_SET)
         return secret
@@ -263,10 +297,10 @@ class Cell:
         for fd in (watched, until):
             if fd not in (-1, None):
                 poll.register(fd, select.POLLIN)
-        start, cpu = time.monotonic(), 0.0
+        start, cpu = monotonic(), 0.0
         try:
             while True:
-                wall = time.monotonic() - start
+                wall = monotonic() - start
                 if cpu >= cpu_limit or wall >= wall_limit:
                     os.kill(pid, signal.SIGKILL)
                     return "timeout_cpu" if cpu >= cpu_limit else "timeout_wall", *os.wait4(pid, 0)[1:]
@@ -328,33 +362,43 @@ class Cell:
             if self._owns_pids:
                 os.kill(-1, signal.SIGKILL)
             else:
-                for child in os.pread(self._children, 1 << 16, 0).split():
-                    os.kill(int(child), signal.SIGKILL)
+                for child in self._living_children():
+                    os.kill(child, signal.SIGKILL)
             try:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 return
 
+    def _kill_all_but(self, pid: int) -> None:
+        """Kills what a prefix process has forked for itself."""
+        for child in self._living_children():
+            if child != pid:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+
+    def _living_children(self) -> list[int]:
+        return [int(child) for child in os.pread(self._children, 1 << 16, 0).split()]
+
 
 def _is_own_child(pid: int) -> bool:
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
+    except (OSError, OverflowError):  # another's, none at all, or no process id
         return False
     return True
 
 
 def _status_within(pid: int, seconds: float) -> int:
     """The exit status of a child that is about to end; 0 if it goes on for so long."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    end = monotonic() + seconds
+    while monotonic() < end:
         try:
             ended, status = os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:  # collected already, because it named itself as what it forked
             return 0
         if ended:
             return status
-        time.sleep(_POLL_SECONDS)
+        sleep(_POLL_SECONDS)
     return 0
 
 
@@ -379,11 +423,3 @@ def _writer(fd: int) -> io.TextIOWrapper:
     # Unbuffered, so that what was printed before a kill is there.
     raw = io.FileIO(fd, "w", closefd=False)
     return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", newline="\n", write_through=True)
-
-
-def _open_children() -> int:
-    """The kernel's list of this process' children, opened while files outside the libraries can still be opened."""
-    try:
-        return os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
-    except OSError:
-        return os.open(os.devnull, os.O_RDONLY)

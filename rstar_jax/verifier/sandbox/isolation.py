@@ -14,7 +14,8 @@ process outside can be named; where `root` is listed too, nothing outside these 
 there. Where `nobody` is listed: not the user's uid (root only, and only without namespaces). Root that would stay root
 is refused.
 
-Equal programs print equal bytes: hash seed and `random` are fixed, also numpy's generator where numpy is preloaded.
+Equal programs print equal bytes: the hash seed is fixed, and chance, clocks and process ids are those of `sameness`,
+for Python's library, numpy and sympy.
 
 Elsewhere (macOS) the layers are "limits" and, for root, "nobody": deadlines, and what of the limits the kernel takes; a
 prefix is run anew for each of its candidates.
@@ -22,11 +23,12 @@ prefix is run anew for each of its candidates.
 Not promised today: that names, sizes and times of files outside (`stat`), and numbers of processes, cannot be seen
 where `root` is missing, as in containers that refuse namespaces: neither landlock nor seccomp looks at paths that are
 only asked about; a bound on the number of processes where `seccomp` is missing; a limit on resident memory (address
-space is limited); equal bytes from what depends on addresses, or from a numpy that the program itself imports; that a
-program which studies this harness cannot forge its own verdict (program and harness share one interpreter; a completion
-record with a secret stops `os._exit` and printed markers, not a walk over frames). A prefix process may fork siblings
-with a flag of ours that a program could learn too; the cell kills what comes of it when the request ends. The table of
-system calls for aarch64 has not been run.
+space is limited); equal bytes from what depends on addresses, or asks the system for time or chance in C, as
+`datetime.now()` does; that a program which studies this harness cannot forge its own verdict (program and harness share
+one interpreter; a completion record with a secret stops `os._exit` and printed markers, not a walk over frames). A
+prefix process may fork siblings with a flag of ours that a program could learn too: what comes of it is killed before
+each of its candidates and when the request ends, but may run beside the one that was asked for. Where a cell is killed
+by others, and there are no namespaces, such a stray outlives it. The table of system calls for aarch64 has not been run.
 """
 
 import ctypes
@@ -44,7 +46,8 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
 _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
 _CAPSET = {"x86_64": 126, "aarch64": 91}.get(forks.MACHINE, 0)
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(forks.MACHINE, 0)
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
+_MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
 _MNT_DETACH = 2
 _NEW_ROOT = "/tmp"  # over which the new root is mounted; any folder that every system has would do
 _NOBODY = 65534
@@ -58,23 +61,29 @@ def die_with_parent() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
-def confine(*, memory_bytes: int, file_bytes: int, own_pids: bool) -> list[str]:
-    """Puts up every wall that this host allows. Returns the names of those that stand.
+def confine(*, memory_bytes: int, file_bytes: int, own_pids: bool) -> tuple[list[str], int]:
+    """Puts up every wall that this host allows.
 
-    own_pids: a process id namespace, which forks once: the caller goes on as its first process.
+    Returns the names of those that stand, and a descriptor of the kernel's list of this process' children, which is
+    empty where there is none. own_pids: a process id namespace, which forks once: the caller goes on as its first
+    process.
     """
     layers = []
+    children = -1
     if forks.LINUX and _unshare(own_pids):
         layers.append("namespaces")
+        children = _open_children(own_pids)
         if _own_root(_library_folders()):
             layers.append("root")
     elif os.getuid() == 0 and _become_nobody():
         layers.append("nobody")
+    if children < 0:
+        children = _open_children(False)
     _be_first_out_of_memory()
     _limit_resources(memory_bytes, file_bytes)
     layers.append("limits")
     if not forks.LINUX:
-        return layers
+        return layers, children
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
         layers.append("no_new_privileges")
@@ -88,7 +97,27 @@ def confine(*, memory_bytes: int, file_bytes: int, own_pids: bool) -> list[str]:
                 layers.append("seccomp")
         except OSError:
             pass  # the caller sees that it is not listed
-    return layers
+    return layers, children
+
+
+def _open_children(own_pids: bool) -> int:
+    """The kernel's list of this process' children, opened while files outside the libraries still can be.
+
+    own_pids: in the numbers of the new namespace, which takes a /proc of its own for a moment.
+    """
+    try:
+        if not own_pids:
+            return os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
+        if _libc.unshare(_MOUNT):
+            return -1
+        _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
+        _mount("proc", _NEW_ROOT, "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+        try:
+            return os.open(f"{_NEW_ROOT}/self/task/{os.getpid()}/children", os.O_RDONLY)
+        finally:
+            _libc.umount2(_NEW_ROOT.encode(), _MNT_DETACH)
+    except OSError:
+        return os.open(os.devnull, os.O_RDONLY)
 
 
 def _limit_resources(memory_bytes: int, file_bytes: int) -> None:

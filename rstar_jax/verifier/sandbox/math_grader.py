@@ -41,7 +41,7 @@ def main(fd: int) -> None:
     frames.receive(host)
     _warm_up()
     sys.dont_write_bytecode = True
-    layers = isolation.confine(memory_bytes=_MEMORY_BYTES, file_bytes=1 << 16, own_pids=False)
+    layers, _ = isolation.confine(memory_bytes=_MEMORY_BYTES, file_bytes=1 << 16, own_pids=False)
     own_filter = None
     if "seccomp" in layers:
         own_filter = syscalls.Filter(syscalls.program_filter(may_fork_siblings=False))

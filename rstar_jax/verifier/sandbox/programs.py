@@ -4,6 +4,8 @@ From here on the interpreter belongs to untrusted code, which may have replaced 
 So this file takes the names it needs when it is loaded, and every path out of it ends in `_exit`.
 """
 
+import __future__
+
 import sys
 from mmap import mmap
 from os import _exit, ftruncate, lseek
@@ -16,6 +18,8 @@ _HEAD_BYTES = SECRET_BYTES + 3
 _compile, _exec, _str, _len, _type_name = compile, exec, str, len, type.__dict__["__name__"].__get__
 _Everything, _SystemExit, _MemoryError, _isinstance = BaseException, SystemExit, MemoryError, isinstance
 _stop, _truncate, _seek, _sys = _exit, ftruncate, lseek, sys
+_FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+_said = 0  # what `from __future__` has said so far: what follows a prefix is compiled as if it were one text with it
 
 
 def execute(source: str, namespace: dict, reserve: list) -> tuple[int, str]:
@@ -23,8 +27,11 @@ def execute(source: str, namespace: dict, reserve: list) -> tuple[int, str]:
 
     reserve: holds memory that is given back when the program has used up its own, so that this can still be told.
     """
+    global _said
     try:
-        _exec(_compile(source, "<step>", "exec", 0, True), namespace)
+        code = _compile(source, "<step>", "exec", _said, True)
+        _said |= code.co_flags & _FUTURES
+        _exec(code, namespace)
         _flush()
         return DONE, ""
     except _Everything as error:

@@ -56,7 +56,7 @@ _ALLOWED_TO_FORKING = {
 # Calls whose arguments decide. name: (x86_64, aarch64), the argument, its values. Not among them: owners of a
 # descriptor and the signals that it sends, leases, seals, the size of a pipe.
 _ALLOWED_WITH = {
-    "fcntl": ((72, 25), 1, (0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 36, 37, 38, 1030, 1032, 1034)),
+    "fcntl": ((72, 25), 1, (0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 16, 36, 37, 38, 1030, 1032, 1034)),
     "ioctl": ((16, 29), 1, (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)),  # a terminal? close on exec, how much is there
     "prctl": ((157, 167), 0, (1, 22)),  # PR_SET_PDEATHSIG, PR_SET_SECCOMP
     "seccomp": ((317, 277), 1, (0,)),  # one more filter for oneself, without flags

@@ -35,7 +35,13 @@ latex(x**2/2), str(sympify('x**2 + 1')), pretty(x), Interval(0, 1), FiniteSet(1,
 simplify((t**2)**Rational(1, 2)), expand_trig(sin(2*x)), minimal_polynomial(sqrt(2), x)
 Point(0, 0).distance(Point(3, 4))
 """
-HEAVY = {"numpy": _NUMPY, "sympy": _SYMPY}
+_SCIPY = """
+from scipy import integrate, optimize, stats
+optimize.brentq(lambda x: x * x - 2, 0, 2), optimize.minimize(lambda x: (x[0] - 1) ** 2, [0.0]).x
+optimize.fsolve(lambda x: x * x - 2, 1.0), optimize.linprog([1, 1], A_ub=[[-1, -1]], b_ub=[-1]).fun
+integrate.quad(lambda x: x * x, 0, 1), stats.norm.cdf(0.5), stats.binom.pmf(2, 5, 0.5)
+"""
+HEAVY = {"numpy": _NUMPY, "sympy": _SYMPY, "scipy.stats": _SCIPY}
 
 
 def run(name: str) -> None:
