@@ -143,7 +143,7 @@ def test_a_pair_that_hangs_is_undecided_by_the_deadline(grader, answer):
     grader.grade([("x+1", "1+x")])  # it is up
     start = time.monotonic()
     verdict = grader.grade([("7", answer)])
-    assert time.monotonic() - start < 7.0
+    assert time.monotonic() - start < 12.0
     assert verdict[0] is not True
     assert grader.grade([("x + 3", "3 + x" + " " * len(answer))]) == [True]
 
@@ -211,7 +211,7 @@ def test_every_pair_that_hangs_ends(grader, table):
     for pair in table("hanging_pairs.jsonl"):
         start = time.monotonic()
         grader.grade([(pair["gold"], pair["answer"])])
-        assert time.monotonic() - start < 7.0, pair
+        assert time.monotonic() - start < 12.0, pair
 
 
 def test_lost_processes_are_replaced_and_closing_ends_them():

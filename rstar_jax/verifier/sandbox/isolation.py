@@ -28,7 +28,7 @@ space is limited); equal bytes from what depends on addresses, or asks the syste
 one interpreter; a completion record with a secret stops `os._exit` and printed markers, not a walk over frames). A
 prefix process may fork siblings with a flag of ours that a program could learn too: what comes of it is killed before
 each of its candidates and when the request ends, but may run beside the one that was asked for. Where a cell is killed
-by others, and there are no namespaces, such a stray outlives it. The table of system calls for aarch64 has not been run.
+by others, and there are no namespaces, such a stray outlives it. The table of calls for aarch64 has not been run.
 """
 
 import ctypes
