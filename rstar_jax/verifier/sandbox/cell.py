@@ -105,7 +105,7 @@ class Cell:
         )
         self._owns_pids = getpid() == 1
         filtered = "seccomp" in self.layers
-        self._filter = syscalls.Filter(syscalls.program_filter(may_fork_siblings=False)) if filtered else None
+        self._filter = syscalls.Filter(syscalls.program_filter()) if filtered else None
         self._prefix_filter = syscalls.Filter(syscalls.program_filter(may_fork_siblings=True)) if filtered else None
         self._namespace = self._make_main()
         if settings["preload"]:  # the heap of the bare library is too small to gain by it

@@ -44,7 +44,7 @@ def main(fd: int) -> None:
     layers, _ = isolation.confine(memory_bytes=_MEMORY_BYTES, file_bytes=1 << 16, own_pids=False)
     own_filter = None
     if "seccomp" in layers:
-        own_filter = syscalls.Filter(syscalls.program_filter(may_fork_siblings=False))
+        own_filter = syscalls.Filter(syscalls.program_filter(answers=True))
     gc.collect()
     gc.freeze()
     stillborn = 0

@@ -121,14 +121,17 @@ def forking_filter() -> bytes:
     return b"".join([*operations, _op(_RETURN, _EPERM)])
 
 
-def program_filter(*, may_fork_siblings: bool) -> bytes:
+def program_filter(*, may_fork_siblings: bool = False, answers: bool = False) -> bytes:
     """The filter that each fork adds to itself before it runs untrusted code: it takes away what forking needed.
 
-    may_fork_siblings: for the process that ran a prefix and must still fork its candidates.
+    may_fork_siblings: for the process that ran a prefix and must still fork its candidates. answers: for one that talks
+    to the host itself.
     """
+    spoken = ("sendto", "recvfrom") if answers else ()
+    taken = {name: numbers for name, numbers in _ALLOWED_TO_FORKING.items() if name not in spoken}
     prctl = {} if may_fork_siblings else {"prctl": _ALLOWED_WITH["prctl"][0]}
     clone = _with_argument(forks.CLONE, 0, (forks.SIBLING_FLAGS,) if may_fork_siblings else ())
-    operations = [_op(_LOAD, _NR), *_each(_ALLOWED_TO_FORKING | prctl, _EPERM), *clone, *_limits_only_read()]
+    operations = [_op(_LOAD, _NR), *_each(taken | prctl, _EPERM), *clone, *_limits_only_read()]
     return b"".join([*operations, _op(_RETURN, _ALLOW)])
 
 
