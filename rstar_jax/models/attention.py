@@ -26,16 +26,17 @@ def part(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array) ->
 
     Heads stand before time so that both products are plain batched matrix products: other orders cost a transposition
     of the scores, which is most of the time of a decode step on CPU.
-    Every exponent is at most 0, masked ones included: where(mask, exp(score - peak), 0) has the same values, but its
-    gradient is 0 * inf as soon as a masked score stands 89 above the peak.
+    Every exponent is at most 0, masked ones included: where(mask, exp(score - peak), 0) of a masked score that stands
+    89 above the peak has the same value, but its gradient is 0 * inf.
     """
     batch, kv_heads, length, group, head = query.shape
     rows = query.reshape(batch, kv_heads, length * group, head)
     scores = jnp.einsum("bkrh,bksh->bkrs", rows, key, preferred_element_type=jnp.float32) * head**-0.5
     mask = jnp.repeat(mask, group, axis=1)[:, None]
+    scores = jnp.where(mask, scores, MASKED)
     # A peak cancels when parts are normalised, so nothing is learned through it.
-    peak = jax.lax.stop_gradient(jnp.max(scores, axis=-1, where=mask, initial=MASKED))
-    weights = jnp.exp(jnp.where(mask, scores - peak[..., None], MASKED))
+    peak = jax.lax.stop_gradient(jnp.max(scores, axis=-1, initial=MASKED))
+    weights = jnp.where(mask, jnp.exp(scores - peak[..., None]), 0.0)
     output = jnp.einsum("bkrs,bksh->bkrh", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
     shape = (batch, kv_heads, length, group)
     return Part(output.reshape(*shape, head), peak.reshape(shape), jnp.sum(weights, axis=-1).reshape(shape))
