@@ -1,6 +1,8 @@
 """gin: the only file that knows it. Configurations are frozen dataclasses; a gin file says what is in them."""
 
+import contextlib
 import pathlib
+import tokenize
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +22,6 @@ def find(file: str) -> pathlib.Path:
     for folder in gin_folders():
         path = pathlib.Path(folder) / file
         if path.is_file():
-            gin.add_config_file_search_path(folder)  # for its includes
             return path.resolve()
     raise FileNotFoundError(f"{file}: no such file")
 
@@ -29,16 +30,25 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
     """Reads gin files and `NAME=VALUE` bindings. Raises FileNotFoundError or ValueError with one clear line."""
     gin.clear_config()
     try:
-        paths = [str(find(file)) for file in files or [DEFAULT_FILE]]
+        paths = [find(file) for file in files or [DEFAULT_FILE]]
     except FileNotFoundError as error:
         raise FileNotFoundError(f"--gin_file={error}") from error
+    for folder in [*(str(path.parent) for path in paths), *gin_folders()]:  # for includes, from wherever they are
+        gin.add_config_file_search_path(folder)
+    for path in paths:
+        _parse(f"--gin_file={path}", lambda path=path: gin.parse_config_file(str(path)))
     for binding in bindings:
         if "=" not in binding:
             raise ValueError(f"--gin.{binding}: expected --gin.NAME=VALUE")
+        _parse(f"--gin.{binding}", lambda binding=binding: gin.parse_config(binding))
+
+
+def _parse(flag: str, parse_config: Callable[[], object]) -> None:
+    """Parses what one flag gives, and names it where that is not gin."""
     try:
-        gin.parse_config_files_and_bindings(paths, list(bindings), finalize_config=False)
-    except (ValueError, SyntaxError, ImportError, AttributeError, NameError) as error:
-        raise ValueError(f"gin: {error}") from error
+        parse_config()
+    except (ValueError, SyntaxError, ImportError, AttributeError, NameError, OSError, tokenize.TokenError) as error:
+        raise ValueError(f"{flag}: {error}") from error
 
 
 def operative(root: Any) -> str:
@@ -60,13 +70,22 @@ def operative(root: Any) -> str:
 
 
 def run(mode: Callable[..., None], files: Sequence[str], bindings: Sequence[str], flags: dict[str, Any]) -> None:
-    """Calls a mode with its flags; one that takes a `config` gets it, of the class it is annotated with, from gin."""
-    if "config" not in mode.__annotations__:
-        mode(**flags)
-        return
-    parse(files, bindings)
-    try:
-        config = gin.get_configurable(mode.__annotations__["config"])()
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"gin: {error}") from error
-    mode(config=config, **flags)
+    """Calls a mode with its flags; what it takes as `config` or `limits`, of the class it is annotated with, is gin's.
+
+    Raises ValueError for gin flags of a mode that takes neither.
+    """
+    taken = [name for name in ("config", "limits") if name in mode.__annotations__]
+    if not taken and (files or bindings):
+        first = f"--gin_file={files[0]}" if files else f"--gin.{bindings[0]}"
+        raise ValueError(f"{first}: this mode has nothing to configure")
+    if "limits" in taken:  # gin knows what its files name, and the files of runs name no limits
+        with contextlib.suppress(ValueError):  # known since an earlier call
+            gin.external_configurable(mode.__annotations__["limits"], module="verifier")
+    for name in taken:
+        parse(files, bindings)
+        kind = mode.__annotations__[name]
+        try:
+            flags = flags | {name: gin.get_configurable(kind)()}
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"gin: {error}") from error
+    mode(**flags)

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import importlib
+import importlib.metadata
 import logging
 import os
 import signal
@@ -23,32 +24,55 @@ MODES = {
     "verify": ("rstar_jax.verifier.commands", "verify", ("input!", "output!")),
     "grade": ("rstar_jax.verifier.commands", "grade", ("input!", "output!")),
 }
+SUMMARIES = {
+    "evolve": "all rounds of search and training; a run that was cut off goes on",
+    "search": "test-time search: trees and answers for problems",
+    "evaluate": "accuracy on problems: greedy, votes, best of N, search, pass@k",
+    "import": "a Hugging Face checkpoint becomes round 0 of a run",
+    "export": "a model of a run becomes a Hugging Face folder",
+    "train_policy": "one training of the policy on given rows",
+    "train_ppm": "one training of the PPM on given pairs",
+    "report": "the pages of a run",
+    "convert": "trees between our shards and the released JSONL",
+    "verify": "runs programs in the sandbox",
+    "grade": "compares answers with golds",
+}
 HELP = {
-    "run_dir": "the run folder (default: runs/local)",
+    "run_dir": "the run folder",
     "problems": 'JSONL file of {"question", "answer"}; default: the held-out problems of the run',
     "data": "JSONL file, or a data set folder of a run; default: the data of --round",
     "round": "whose models are used; default: the last that is there",
     "input": "JSONL file, - for standard input; of convert, also a folder",
     "output": "where the result goes",
     "model": "a Hugging Face folder, or a model's name on the hub",
-    "dtype": "of the parameters: bfloat16 or float32",
-    "kind": "policy or ppm",
+    "dtype": "of the parameters",
+    "kind": "which model",
 }
 DEFAULTS = {"run_dir": "runs/local", "dtype": "bfloat16", "kind": "policy"}
+CHOICES = {"dtype": ("bfloat16", "float32"), "kind": ("policy", "ppm")}
 BAD_INPUT = (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The flags; `--gin.NAME=VALUE` and `--gin_file` may stand anywhere and come more than once."""
     parser = argparse.ArgumentParser(prog="rstar", description="rStar-Math in JAX.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"rstar {importlib.metadata.version('rstar_jax')}")
     modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE")
     for mode in dict.fromkeys(name.split()[0] for name in MODES):
-        sub = modes.add_parser(mode, allow_abbrev=False)
+        sub = modes.add_parser(mode, allow_abbrev=False, help=SUMMARIES[mode], description=f"{SUMMARIES[mode]}.")
         sub.add_argument("--gin_file", action="append", default=[], help="configuration (default: gin/local.gin)")
+        sub.add_argument("--gin.NAME", metavar="VALUE", dest="_binding", help="a field of it, as Class.field=VALUE")
         for flag in dict.fromkeys(flag for name in MODES if name.split()[0] == mode for flag in MODES[name][2]):
             name = flag.rstrip("!")
-            kind = int if name == "round" else str
-            sub.add_argument(f"--{name}", required="!" in flag, type=kind, default=DEFAULTS.get(name), help=HELP[name])
+            told = f"{HELP[name]} (default: {DEFAULTS[name]})" if name in DEFAULTS and "!" not in flag else HELP[name]
+            sub.add_argument(
+                f"--{name}",
+                required="!" in flag,
+                type=int if name == "round" else str,
+                choices=CHOICES.get(name),
+                default=DEFAULTS.get(name),
+                help=told,
+            )
     flags = parser.parse_args([argument for argument in arguments if not argument.startswith("--gin.")])
     flags.gin_bindings = [argument.removeprefix("--gin.") for argument in arguments if argument.startswith("--gin.")]
     return flags
@@ -61,6 +85,7 @@ def show_log() -> None:
     logger = logging.getLogger("rstar_jax")
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # TFDS gives the root logger a handler of its own
 
 
 def _end(number: int, frame: object) -> None:
@@ -74,22 +99,31 @@ def main(arguments: list[str] | None = None) -> int:
     with_model = f"{given['mode']} --model" if given.get("model") else ""
     module, function, names = MODES.get(with_model) or MODES[given["mode"]]
     flags = {name.rstrip("!"): given[name.rstrip("!")] for name in names}
+    words = sys.argv[1:] if arguments is None else arguments
+    stands = [name for name in HELP if any(word == f"--{name}" or word.startswith(f"--{name}=") for word in words)]
     show_log()
     signal.signal(signal.SIGTERM, _end)
     try:
+        if unused := [name for name in stands if name not in flags]:
+            raise ValueError(f"--{unused[0]}: not used by `rstar {with_model or given['mode']}`")
         from rstar_jax import configuration
 
         configuration.run(
             getattr(importlib.import_module(module), function), given["gin_file"], given["gin_bindings"], flags
         )
         return 0
+    except BrokenPipeError:  # what read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
-        print("rstar: interrupted; the same command goes on from here", file=sys.stderr)
+        goes_on = "" if given["mode"] in ("verify", "grade", "convert") else "; the same command goes on from here"
+        print(f"rstar: interrupted{goes_on}", file=sys.stderr)
         return 130
     except Exception as error:
         # Orbax and TFDS raise errors of their own when the disk is full.
         full = getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error)
         if os.environ.get("RSTAR_TRACEBACK") or not (full or isinstance(error, BAD_INPUT)):
+            print("rstar: a defect of rstar_jax, not of its input; what follows is for its developers", file=sys.stderr)
             raise
         print(f"rstar: {' '.join(str(error).split())}", file=sys.stderr)
         return 1 if full else 2

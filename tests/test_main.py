@@ -1,11 +1,14 @@
 """The command line: bad input is one line and exit status 2, a disk that is full is 1."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
 from rstar_jax import configuration, main
 from rstar_jax.evolution.config import EvolutionConfig
+from rstar_jax.evolution.run_folder import RunFolder
 from rstar_jax.search import VoteConfig
 
 
@@ -24,14 +27,26 @@ def run(capsys, *arguments):
         (["evolve", "--gin.training.TrainingConfig.no_such_parameter=1"], "no_such_parameter"),
         (["evolve", "--gin.search.SearchConfig.candidates=0"], "candidates must be at least 1"),
         (["evolve", "--gin.ROLLOUTS"], "expected --gin.NAME=VALUE"),
+        (["evolve", "--gin.ROLLOUTS=[1"], "--gin.ROLLOUTS=[1: "),
+        (["evolve", "--gin.search.SearchConfig.candidates=eight"], "--gin.search.SearchConfig.candidates=eight: "),
+        (["evolve", "--gin_file=own.gin"], "own.gin: "),
         (["report", "--run_dir=nothing"], "nothing"),
+        (["report", "--gin.x=1"], "--gin.x=1: this mode has nothing to configure"),
+        (
+            ["grade", "--input=a", "--output=b", "--gin_file=x.gin"],
+            "--gin_file=x.gin: this mode has nothing",
+        ),
+        (["verify", "--input=in.jsonl", "--output=b", "--gin.verifier.Limits.no_such=1"], "no_such"),
+        (["verify", "--input=in.jsonl", "--output=b", "--gin.nonsense=1", "--gin_file=no.gin"], "--gin_file=no.gin"),
+        (["evaluate", "--model=m", "--run_dir=r"], "--run_dir: not used by `rstar evaluate --model`"),
         (["evaluate", "--run_dir=nothing", "--problems=nothing.jsonl"], "nothing.jsonl: no such file"),
-        (["verify", "--input=nothing.jsonl", "--output=out.jsonl"], "nothing.jsonl"),
+        (["grade", "--input=nothing.jsonl", "--output=out.jsonl"], "nothing.jsonl"),
     ],
 )
 def test_bad_input_is_one_line(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.delenv("RSTAR_TRACEBACK", raising=False)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.gin").write_text("include 'no_such_file.gin'\n")
     if arguments[0] == "evolve":
         arguments = [*arguments, "--run_dir=run"]
     status, line = run(capsys, *arguments)
@@ -79,3 +94,70 @@ def test_how_a_test_time_search_is_configured():
 
     config = gin.get_configurable(EvolutionConfig)().evaluation
     assert (config.trajectories, config.vote.rule, config.search.beam_width) == (4, "majority", 3)
+
+
+def test_a_gin_file_of_ones_own_includes_ours(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    own = tmp_path / "elsewhere" / "own.gin"
+    own.write_text("include 'local.gin'\nROLLOUTS = 3\n")
+    configuration.parse([str(own)], ["evolution.EvolutionConfig.seed=7"])
+    import gin
+
+    assert gin.get_configurable(EvolutionConfig)().seed == 7
+
+
+@pytest.mark.parametrize(
+    "arguments", [["import", "--model=m", "--run_dir=r", "--dtype=int8"], ["export", "--kind=x"], []]
+)
+def test_what_is_no_choice_is_refused(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        main.main(arguments)
+    assert ended.value.code == 2 and "Traceback" not in capsys.readouterr().err
+
+
+def test_help_and_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main.main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out.startswith("rstar ")
+    with pytest.raises(SystemExit):
+        main.main(["--help"])
+    told = capsys.readouterr().out
+    assert all(mode.split()[0] in told for mode in main.MODES)
+    assert set(main.SUMMARIES) == {mode.split()[0] for mode in main.MODES}
+
+
+def test_a_defect_of_ours_says_so(capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("RSTAR_TRACEBACK", raising=False)
+    monkeypatch.setattr("rstar_jax.evolution.commands.write_report", lambda run_dir: {}["missing"])
+    with pytest.raises(KeyError):
+        main.main(["report", f"--run_dir={tmp_path}"])
+    assert "a defect of rstar_jax" in capsys.readouterr().err
+
+
+def test_limits_are_those_of_the_flags(tmp_path):
+    programs, outcomes = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    programs.write_text('{"candidates": ["print(\'x\' * 100)"]}\n')
+    bound = "--gin.verifier.Limits.output_bytes=50"
+    assert main.main(["verify", f"--input={programs}", f"--output={outcomes}", bound]) == 0
+    assert '"output_limit"' in outcomes.read_text()
+
+
+def test_who_stops_reading_ends_it_quietly(tmp_path):
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"gold": "1", "answer": "1"}\n' * 20_000)
+    command = f"{sys.executable} -m rstar_jax.main grade --input={pairs} --output=- | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ('{"equal": true}\n', 0) and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("metrics.jsonl", '{"round": 1'), ("done/a.json", ""), ("config.gin", "\xff")]
+)
+def test_what_is_cut_off_in_a_run_folder_is_named(tmp_path, name, content):
+    (tmp_path / "done").mkdir()
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=name.split("/")[-1]):
+        folder = RunFolder(tmp_path)
+        folder.check_configuration("a = 1\n")
+        folder.phase("b", lambda: None)

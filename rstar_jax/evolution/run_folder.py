@@ -10,6 +10,8 @@ from typing import Any
 
 from etils import epath
 
+from rstar_jax import json_lines
+
 
 def publish(path: epath.Path, text: str) -> None:
     """Writes a file under another name and renames it: it is whole or not there."""
@@ -25,8 +27,8 @@ class Metrics:
     def __init__(self, path: epath.Path):
         self._path = path
         self.rows: list[dict[str, Any]] = []
-        if path.exists():
-            self.rows = [json.loads(line) for line in path.read_text().splitlines()]
+        if path.exists() and path.stat().length:
+            self.rows = [row for _, _, row in json_lines.read(path)]
 
     def add(self, *, round: int, name: str, value: float, split: str, **more: Any) -> None:
         """Adds a row; it is on disk after the next `flush`."""
@@ -59,15 +61,17 @@ class RunFolder:
         if not file.exists():
             publish(file, configuration)
             return
-        kept = file.read_text()
+        try:
+            kept = file.read_text()
+        except UnicodeDecodeError:
+            raise ValueError(f"{file}: not a text; remove it if the run is yours") from None
         if kept == configuration:
             return
-        before, now = set(kept.splitlines()), set(configuration.splitlines())
-        changed = [line for line in configuration.splitlines() if line not in before]
-        changed += [line for line in kept.splitlines() if line not in now]
+        before, now = kept.split("\n"), configuration.split("\n")
+        changed = [line for line in now if line not in before] + [line for line in before if line not in now]
         raise ValueError(
             f"{file}: this folder was made with another configuration; the first difference is "
-            f"{changed[0].strip()!r}. Give another {flag}, or the old configuration"
+            f"{(changed or ['the order of lines'])[0].strip()!r}. Give another {flag}, or the old configuration"
         )
 
     def log_start(self, **facts: Any) -> None:
@@ -94,4 +98,11 @@ class RunFolder:
     def _rows_done(self) -> int:
         if not self._done.exists():
             return 0
-        return max((json.loads(marker.read_text())["rows"] for marker in self._done.glob("*.json")), default=0)
+        return max((_rows(marker) for marker in self._done.glob("*.json")), default=0)
+
+
+def _rows(marker: epath.Path) -> int:
+    try:
+        return int(json.loads(marker.read_text())["rows"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f'{marker}: expected {{"rows": NUMBER}}; remove it to do its phase again') from None

@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Iterable
 
+from rstar_jax.problems.problem import acceptable
 from rstar_jax.search import answers, selection
 from rstar_jax.search.tree import ROOT_INDEX, Kind, Tree
 from rstar_jax.trajectory import markers, steps
@@ -79,7 +80,7 @@ def view(tree: Tree) -> TreeView:
     problem = tree.problem
     return TreeView(
         question=problem.question,
-        answer=problem.answer,
+        answer=" or ".join(acceptable(problem.answer)),
         level=problem.level,
         family=problem.family,
         nodes=tree.size,

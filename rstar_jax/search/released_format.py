@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from rstar_jax.problems.problem import Problem
+from rstar_jax import json_lines
+from rstar_jax.problems.problem import Problem, acceptable, several
 from rstar_jax.search import expansion, storage
 from rstar_jax.search.tree import NO_PARENT, ROOT_INDEX, Kind, Node, Tree, tree_key
 from rstar_jax.trajectory import markers, steps
@@ -93,29 +94,18 @@ def write_jsonl(path: epath.PathLike, trees: Iterable[Tree]) -> None:
 
 def read_jsonl(path: epath.PathLike) -> Iterator[Tree]:
     """The trees of a file, one after another. Raises ValueError naming file and line where one is malformed."""
-    empty = True
-    with epath.Path(path).open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            empty = False
-            try:
-                row = json.loads(line)
-            except ValueError:
-                raise ValueError(f"{path}, line {number}: not JSON") from None
-            try:
-                tree = from_released(row, default_id=str(number))
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
-            yield tree
-    if empty:
-        raise ValueError(f"{path}: empty, expected one tree a line")
+    for number, where, row in json_lines.read(path):
+        try:
+            tree = from_released(row, default_id=str(number))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        yield tree
 
 
 def to_released(tree: Tree) -> dict[str, Any]:
     """The row of a tree, as the module says."""
     problem = tree.problem
-    row: dict[str, Any] = {"index": problem.id, "question": problem.question, "answer": problem.answer}
+    row: dict[str, Any] = {"index": problem.id, "question": problem.question, "answer": _written(problem.answer)}
     row.update((name, getattr(problem, name)) for name in ("level", "family") if getattr(problem, name) is not None)
     tags = {ROOT_INDEX: _ROOT_TAG}
     for node in range(tree.size):
@@ -259,10 +249,22 @@ def _problem(row: dict[str, Any], default_id: str) -> Problem:
     return Problem(
         id=str(row.get("id", row.get("index", default_id))),
         question=row["question"],
-        answer="" if row.get("answer") is None else str(row["answer"]),
+        answer=_read_answer(row.get("answer")),
         level=level if isinstance(level, int) else None,
         family=family if isinstance(family, str) else None,
     )
+
+
+def _written(answer: str) -> str | list[str]:
+    """The answer of a row: a list of several acceptable ones."""
+    answers = acceptable(answer)
+    return answers if len(answers) > 1 else answer
+
+
+def _read_answer(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return several(value)
+    return "" if value is None else str(value)
 
 
 def _text(state: dict[str, Any], name: str) -> str:

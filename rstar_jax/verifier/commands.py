@@ -11,17 +11,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TextIO
+from typing import Any
 
+from rstar_jax import json_lines
+from rstar_jax.json_lines import Digits
+from rstar_jax.problems import jsonl
 from rstar_jax.verifier.grading import Grader
 from rstar_jax.verifier.protocol import Limits, Request
 from rstar_jax.verifier.verifier import Verifier
 
 _AHEAD = 256  # lines read before the first of them is written; bounds memory, keeps the workers busy
-_SHOWN_CHARACTERS = 80
 
 
-def verify(*, input: str, output: str, limits: Limits | None = None, workers: int | None = None) -> None:
+def verify(*, input: str, output: str, limits: Limits, workers: int | None = None) -> None:
     """Runs programs: `{"prefix" (optional), "candidates": [...]}` lines in, `{"outcomes": [...]}` lines out.
 
     input, output: file names, or "-" for the standard streams. The output file appears when it is complete.
@@ -45,7 +47,7 @@ def grade(*, input: str, output: str, workers: int = 1) -> None:
         ThreadPoolExecutor(workers) as threads,
         Grader(workers) as grader,  # closed first, so that no thread waits for a verdict that nobody wants
     ):
-        pairs = _records(lines, _pair, 'an object with "gold" and "answer" (strings)')
+        pairs = _records(lines, _pair, 'an object with "gold" and "answer" (texts or numbers; "gold" also a list)')
         verdicts = (threads.submit(grader.grade, [pair]) for pair in pairs)
         _write_in_order(verdicts, lambda equal: write({"equal": equal[0]}))
 
@@ -86,40 +88,40 @@ def _request(record: object) -> Request | None:
     if not isinstance(record, dict) or not isinstance(record.get("candidates"), list):
         return None
     prefix, candidates = record.get("prefix", ""), record["candidates"]
-    if not isinstance(prefix, str) or not all(isinstance(candidate, str) for candidate in candidates):
+    if not all(isinstance(source, str) and not isinstance(source, Digits) for source in (prefix, *candidates)):
         return None
     return Request(prefix=prefix, candidates=tuple(candidates))
 
 
 def _pair(record: object) -> tuple[str, str] | None:
-    if not isinstance(record, dict):
+    if not isinstance(record, dict) or not isinstance(record.get("answer"), str):
         return None
-    gold, answer = record.get("gold"), record.get("answer")
-    return (gold, answer) if isinstance(gold, str) and isinstance(answer, str) else None
+    try:
+        return jsonl.answer_text(record.get("gold")), jsonl.answer_text(record["answer"])
+    except ValueError:
+        return None
 
 
 def _outcomes(outcomes: list) -> dict:
     return {"outcomes": [dataclasses.asdict(outcome) for outcome in outcomes]}
 
 
-def _reading(name: str) -> contextlib.AbstractContextManager[TextIO]:
-    return contextlib.nullcontext(sys.stdin) if name == "-" else open(name, encoding="utf-8")
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[Iterator[tuple[int, str, Any]]]:
+    """Gives the values of a file's lines, or of the standard input's as they come, with where they stand."""
+    if name == "-":
+        yield json_lines.parse(getattr(sys.stdin, "buffer", sys.stdin), "standard input", digits=True)
+    else:
+        with contextlib.closing(json_lines.read(name, digits=True)) as lines:
+            yield lines
 
 
-def _records(lines: TextIO, read: Callable[[object], object], expected: str) -> Iterator:
-    """Yields what `read` makes of each line that is not empty."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = read(json.loads(line))
-        except ValueError:
-            record = None
+def _records(lines: Iterator[tuple[int, str, Any]], read: Callable[[object], object], expected: str) -> Iterator:
+    """Yields what `read` makes of each value."""
+    for _, where, value in lines:
+        record = read(value)
         if record is None:
-            shown = line.strip()
-            shown = shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "..."
-            name = "standard input" if lines is sys.stdin else lines.name
-            raise ValueError(f"{name}, line {number}: expected {expected}, got {shown}")
+            raise ValueError(f"{where}: expected {expected}, got {json_lines.shown(value)}")
         yield record
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from rstar_jax.problems.problem import acceptable
 from rstar_jax.verifier import exact
 from rstar_jax.verifier.process import ProcessLost, SandboxProcess
 from rstar_jax.verifier.sandbox import clocks
@@ -55,15 +56,20 @@ class Grader:
         self.close()
 
     def grade(self, pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
-        """Whether each answer equals its gold answer; None where that stayed undecided.
+        """Whether each answer equals its gold answer, or one of several (see `problems.problem`); None if undecided.
 
         Raises RuntimeError after `close`.
         """
         if self._closed:
             raise RuntimeError("the grader is closed")
+        single = [(gold, answer) for golds, answer in pairs for gold in acceptable(golds)]
+        verdicts = self._grade(list(dict.fromkeys(single)))
+        return [_any([verdicts[gold, answer] for gold in acceptable(golds)]) for golds, answer in pairs]
+
+    def _grade(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bool | None]:
         verdicts: dict[tuple[str, str], bool | None] = {}
         hard = []
-        for gold, answer in dict.fromkeys(pairs):
+        for gold, answer in pairs:
             verdict = False if len(answer) > _ANSWER_CHARACTERS else exact.compare(gold, answer)
             if verdict is not None:
                 verdicts[gold, answer] = verdict
@@ -76,7 +82,7 @@ class Grader:
                 self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="grader")
             for pair, verdict in zip(hard, self._threads.map(self._ask, hard), strict=True):
                 verdicts[pair] = verdict
-        return [verdicts[pair] for pair in pairs]
+        return verdicts
 
     def close(self) -> None:
         """Ends every process. May be called twice."""
@@ -170,6 +176,11 @@ class _GraderProcess:
         if "pid" in reply:  # a new grader greets: the old one was killed, has left, or fell over this pair
             self._grader = reply["pid"]
         return verdict, lost
+
+
+def _any(verdicts: Sequence[bool | None]) -> bool | None:
+    """True if one is; False if all are; else None."""
+    return True if True in verdicts else (None if None in verdicts else False)
 
 
 def _kill(pid: int) -> None:
