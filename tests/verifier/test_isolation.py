@@ -205,7 +205,7 @@ def test_what_a_lying_prefix_has_forked_is_killed_before_its_candidates(verifier
     if "seccomp" not in verifier.layers or syscalls.forks.MACHINE != "x86_64":
         pytest.skip("the number of the call is that of x86_64")
     lie = (
-        "import ctypes, os\ncall = ctypes.PyDLL(None, use_errno=True).syscall\nfor _ in range(5):\n"
+        "import ctypes, os\ncall = ctypes.PyDLL(None, use_errno=True).syscall\nfor _ in range(100):\n"
         "    if call(56, 0x808011, 0, 0, 0, 0) == 0:\n        while True: os.pwrite(22, b'forged by a stray', 0)"
     )
     [outcomes] = verifier.run(

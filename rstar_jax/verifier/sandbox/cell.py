@@ -49,6 +49,8 @@ _UNLOCK = struct.pack("hhqqi4x", fcntl.F_UNLCK, 0, 0, 0, 0)  # struct flock: all
 _PREFIX_ANSWERS_SECONDS = 10.0
 _PREFIX_ENDS_SECONDS = 1.0
 _LAST_DESCRIPTOR = 1 << 10  # none is higher: see the limit on open files
+_STRAY_SECONDS = 0.01  # how often to look what a prefix process has forked for itself
+_MOST_CHILDREN = 4  # a prefix, a candidate; more is killed at sight
 _POLL_SECONDS = 0.01  # how often to look at a process where the kernel does not tell that it has ended
 _SIGNALS = {number.value: number.name for number in signal.Signals}
 _VERDICTS = {
@@ -98,7 +100,7 @@ class Cell:
         self._output = _memory_file()
         self._page = mmap.mmap(-1, _PAGE_BYTES)  # shared with every fork
         self._source = mmap.mmap(-1, _LENGTH_BYTES + self._limits["source_bytes"])  # from here to a prefix process
-        self._prefix, self._sources = "", []
+        self._prefix, self._sources, self._prefix_pid = "", [], 0
         self._reserve = [bytearray(_RESERVE_BYTES)]
         self.layers, self._children = isolation.confine(
             memory_bytes=self._limits["memory_bytes"], file_bytes=self._limits["output_bytes"] + 1, own_pids=True
@@ -189,6 +191,7 @@ class Cell:
                 self._be_prefix(secret, go_read, up_write)
             finally:
                 os._exit(0)
+        self._prefix_pid = pid
         os.close(go_read)
         os.close(up_write)
         outcomes, failure = [], None
@@ -305,6 +308,10 @@ class Cell:
                     os.kill(pid, signal.SIGKILL)
                     return "timeout_cpu" if cpu >= cpu_limit else "timeout_wall", *os.wait4(pid, 0)[1:]
                 patience = min(cpu_limit - cpu, wall_limit - wall, math.inf if watched >= 0 else _POLL_SECONDS)
+                if self._prefix:
+                    patience = min(patience, _STRAY_SECONDS)
+                    if len(self._living_children()) > _MOST_CHILDREN:
+                        self._kill_all_but(self._prefix_pid, pid)
                 ready = [fd for fd, _ in poll.poll(max(1.0, patience * 1000))]
                 if self._host.fileno() in ready:
                     raise ConnectionResetError("the host is gone")  # the children die with this process
@@ -369,12 +376,13 @@ class Cell:
             except ChildProcessError:
                 return
 
-    def _kill_all_but(self, pid: int) -> None:
+    def _kill_all_but(self, *pids: int) -> None:
         """Kills what a prefix process has forked for itself."""
-        for child in self._living_children():
-            if child != pid:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
+        strays = [child for child in self._living_children() if child not in pids]
+        for stray in strays:  # all of them, before one is waited for: they may keep every core busy
+            os.kill(stray, signal.SIGKILL)
+        for stray in strays:
+            os.waitpid(stray, 0)
 
     def _living_children(self) -> list[int]:
         return [int(child) for child in os.pread(self._children, 1 << 16, 0).split()]

@@ -27,7 +27,7 @@ space is limited); equal bytes from what depends on addresses, or asks the syste
 `datetime.now()` does; that a program which studies this harness cannot forge its own verdict (program and harness share
 one interpreter; a completion record with a secret stops `os._exit` and printed markers, not a walk over frames). A
 prefix process may fork siblings with a flag of ours that a program could learn too: what comes of it is killed before
-each of its candidates and when the request ends, but may run beside the one that was asked for. Where a cell is killed
+each of its candidates, when it is more than a few, and when the request ends; a few may run beside a candidate. Where a cell is killed
 by others, and there are no namespaces, such a stray outlives it. The table of calls for aarch64 has not been run.
 """
 
@@ -53,6 +53,7 @@ _NEW_ROOT = "/tmp"  # over which the new root is mounted; any folder that every 
 _NOBODY = 65534
 _STACK_BYTES = 16 << 20
 _OPEN_FILES = 24
+_PROCESSES = 8  # the cell, a prefix, a candidate, and a few that a prefix should not have forked
 
 
 def die_with_parent() -> None:
@@ -81,6 +82,8 @@ def confine(*, memory_bytes: int, file_bytes: int, own_pids: bool) -> tuple[list
         children = _open_children(False)
     _be_first_out_of_memory()
     _limit_resources(memory_bytes, file_bytes)
+    if own_pids and "namespaces" in layers:  # counted in the namespace, which holds nobody else
+        resource.setrlimit(resource.RLIMIT_NPROC, (_PROCESSES, _PROCESSES))
     layers.append("limits")
     if not forks.LINUX:
         return layers, children
