@@ -26,9 +26,10 @@ only asked about; a bound on the number of processes where `seccomp` is missing;
 space is limited); equal bytes from what depends on addresses, or asks the system for time or chance in C, as
 `datetime.now()` does; that a program which studies this harness cannot forge its own verdict (program and harness share
 one interpreter; a completion record with a secret stops `os._exit` and printed markers, not a walk over frames). A
-prefix process may fork siblings with a flag of ours that a program could learn too: what comes of it is killed before
-each of its candidates, when it is more than a few, and when the request ends; a few may run beside a candidate. Where a cell is killed
-by others, and there are no namespaces, such a stray outlives it. The table of calls for aarch64 has not been run.
+prefix process may fork siblings with a flag of ours that a program could learn too: they are killed before each of its
+candidates, when the request ends, and when they are more than a few, but a few may run beside a candidate. Where a cell
+is killed by others, and there are no namespaces, such a stray outlives it. The table of calls for aarch64 has not been
+run.
 """
 
 import ctypes
