@@ -53,7 +53,6 @@ def test_a_ppm_comes_in_and_goes_out(checkpoint, tmp_path):
     [
         (["import", "--model=nothing/there", "--run_dir=x"], "nothing/there: neither a folder nor a model"),
         (["export", "--run_dir=nothing", "--round=1", "--output=x"], "nothing/tokenizer/tokenizer.json: expected"),
-        (["export", "--round=1", "--kind=critic", "--output=x"], "--kind=critic: expected policy or ppm"),
     ],
 )
 def test_what_is_not_there_is_named(arguments, message, tmp_path, monkeypatch, capsys):
