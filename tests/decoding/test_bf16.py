@@ -1,4 +1,4 @@
-"""In bfloat16 the engine draws, keeps and scores what a full recompute in bfloat16 gives, as near as its rounding is."""
+"""In bfloat16 the engine draws, keeps and scores what a full recompute in bfloat16 gives, within its rounding."""
 
 import dataclasses
 
