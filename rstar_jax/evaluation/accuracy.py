@@ -1,5 +1,6 @@
 """Accuracy on problems with known answers: greedy, and of independent samples their votes, best of N and pass@k."""
 
+import logging
 from collections.abc import Sequence
 
 from rstar_jax.problems import Problem
@@ -13,6 +14,8 @@ from rstar_jax.search import (
     vote,
 )
 from rstar_jax.verifier import Grader, Verifier
+
+_log = logging.getLogger(__name__)
 
 
 def greedy_accuracy(
@@ -62,9 +65,11 @@ def sampled_accuracy(
 
 
 def grade_answers(golds: Sequence[str], answers: Sequence[str | None], grader: Grader) -> list[float]:
-    """1.0 where the answer is right; no answer and an undecided one are wrong."""
+    """1.0 where the answer is right; no answer counts as wrong, and so does, said in the log, an undecided one."""
     asked = [i for i, answer in enumerate(answers) if answer is not None]
     grades = grader.grade([(golds[i], answers[i]) for i in asked])
+    if undecided := grades.count(None):
+        _log.warning("evaluation: %d of %d answers are undecided and count as wrong", undecided, len(asked))
     right = [0.0] * len(answers)
     for i, grade in zip(asked, grades, strict=True):
         right[i] = 1.0 if grade else 0.0

@@ -152,9 +152,16 @@ class Evolution:
         return trained
 
     def _keep(self, number: int, name: str, model: Parameters) -> None:
-        """Writes a finished model; the checkpoints of its training are not needed any more."""
+        """Writes a finished model; the checkpoints of its training are not needed any more.
+
+        They are renamed before they are removed: a training never goes on from what a kill has left of them.
+        """
         checkpoints.save(self.folder.round(number) / name, model)
-        (self.folder.round(number) / f"{name}_training").rmtree(missing_ok=True)
+        under_way, removed = (self.folder.round(number) / f"{name}_{what}" for what in ("training", "training.removed"))
+        removed.rmtree(missing_ok=True)
+        if under_way.exists():
+            under_way.rename(removed)
+            removed.rmtree(missing_ok=True)
 
     def _bootstrap_sources(self, config: TrainingConfig) -> tuple[list[list], list[float]]:
         """The worked examples, those of level 1 and the tail of harder ones apart, and the shares of the two."""

@@ -11,6 +11,8 @@ EXHAUSTION_RULES = ("at_once", "by_level")
 class SearchConfig:
     """How one tree is searched (paper: section 3.2; released code: `config/*.yaml`). Numbers stand in `gin/search/`.
 
+    An answer that the grader cannot decide on is neither right nor wrong: it backs up no value and is in no pair.
+
     Always: of equal scores the first child is taken (released code), a node is expanded once, equal candidates merge.
 
     candidates: steps sampled under a node (`n_generate_sample`); it may have fewer children.

@@ -252,7 +252,10 @@ def _give_values(
     scores: dict[int, float],
     grades: dict[int, bool | None],
 ) -> None:
-    """A score is one visit of the child alone, as is the -1 of a failure; only what an answer is worth goes up."""
+    """A score is one visit of the child alone, as is the -1 of a failure; only what an answer is worth goes up.
+
+    An answer of which it is undecided whether it is right is worth nothing: no visit, no value, and no end of a pair.
+    """
     for child, value in scores.items():
         if not -1.0 <= value <= 1.0:
             raise ValueError(f"a score must lie in [-1, 1], got {value} for node {child} of {tree.problem.id!r}")
@@ -262,7 +265,8 @@ def _give_values(
             if tree.verdict[child] != Verdict.UNVERIFIED:  # our fault, not the step's
                 tree.update(child, -1.0)
         elif child in grades:
-            tree.correct[child] = grades[child] is True
-            uct.backup(tree, child, 1.0 if grades[child] is True else -1.0)
+            if grades[child] is not None:
+                tree.correct[child] = grades[child]
+                uct.backup(tree, child, 1.0 if grades[child] else -1.0)
         elif child in scores:
             (uct.backup if kinds[child] == _ANSWER else Tree.update)(tree, child, scores[child])

@@ -77,5 +77,5 @@ class Grader(Protocol):
     """Who decides whether an answer is right, and which answers are equal. A test-time search has none."""
 
     def grade(self, pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
-        """One decision for each (gold, answer); None is undecided and counts as not correct."""
+        """One decision for each (gold, answer); None is undecided: neither right nor wrong."""
         ...

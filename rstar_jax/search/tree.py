@@ -14,7 +14,7 @@ from rstar_jax.problems.problem import Problem
 ROOT_INDEX = 0
 NO_PARENT = -1
 UNVISITED = -1
-UNKNOWN = -1  # of `correct`: nobody graded this node
+UNKNOWN = -1  # of `correct`: nobody graded this node, or could decide it
 
 _INITIAL_CAPACITY = 64
 

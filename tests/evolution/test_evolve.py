@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -277,3 +278,27 @@ def test_kill_minus_nine(tmp_path):
     assert start(tmp_path / "killed").wait(timeout=600) == 0
     assert settled(tmp_path / "killed") == settled(tmp_path / "alone")
     assert left_behind(tmp_path / "killed") == left_behind(tmp_path / "alone")
+
+
+def test_what_is_left_of_removed_checkpoints_is_never_gone_on_from(tmp_path, monkeypatch):
+    """A kill while the checkpoints of a finished training are removed, at whatever file."""
+    evolution = evolve_module.Evolution(config(), RunFolder(tmp_path), types.SimpleNamespace())
+    monkeypatch.setattr(evolve_module.checkpoints, "save", lambda path, model: None)
+    training = evolution.folder.round(1) / "policy_training"
+    (training / "5").mkdir(parents=True)
+    (training / "5" / "metadata").write_text("{}")
+
+    def killed(path, missing_ok=False):
+        for file in list(pathlib.Path(path).rglob("*")):
+            if file.is_file():
+                file.unlink()
+                raise Killed
+
+    monkeypatch.setattr(type(training), "rmtree", killed)
+    with pytest.raises(Killed):
+        evolution._keep(1, "policy", None)
+    assert not training.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(evolve_module.checkpoints, "save", lambda path, model: None)
+    evolution._keep(1, "policy", None)
+    assert [path.name for path in evolution.folder.round(1).iterdir()] == []

@@ -2,14 +2,15 @@
 
 import dataclasses
 import itertools
+import types
 
 import numpy as np
 import pytest
 
-from rstar_jax.search import SchedulerConfig, SearchStats, search
+from rstar_jax.search import SchedulerConfig, SearchStats, search, selection
 from rstar_jax.search.expansion import TOO_LONG
 from rstar_jax.search.mcts import search_tree
-from rstar_jax.search.tree import NO_PARENT, ROOT_INDEX, Kind, tree_key
+from rstar_jax.search.tree import NO_PARENT, ROOT_INDEX, UNKNOWN, Kind, tree_key
 from rstar_jax.trajectory import markers, steps
 
 from . import scripted
@@ -212,3 +213,51 @@ def test_what_stands_before_a_question_stands_at_the_root():
     assert tree.text[ROOT_INDEX] == "Two examples.\n" + steps.prompt(tree.problem.question)
     assert tuple(tree.tokens[ROOT_INDEX]) == scripted.encode(tree.text[ROOT_INDEX]) and tree.answers()
     assert "Two examples." not in tree.response_text(tree.answers()[0])
+
+
+class Doubtful(scripted.Grader):
+    """Cannot decide on some answers."""
+
+    def grade(self, pairs):
+        grades = super().grade(pairs)
+        return [
+            None if scripted.draw("doubt", *pair).random() < 0.4 else grade
+            for pair, grade in zip(pairs, grades, strict=True)
+        ]
+
+
+def test_an_undecided_answer_is_neither_right_nor_wrong():
+    """It backs up nothing, ends no pair and no trajectory, is counted, and the search goes on elsewhere."""
+    stats = SearchStats()
+    world = {"sampler": scripted.Sampler(), "verifier": scripted.Verifier(), "grader": Doubtful()}
+    trees = search(scripted.problems(12), config=scripted.CONFIG, seed=3, stats=stats, **world)
+    undecided = [(tree, leaf) for tree in trees for leaf in tree.answers() if tree.correct[leaf] == UNKNOWN]
+    decided = [(tree, leaf) for tree in trees for leaf in tree.answers() if tree.correct[leaf] != UNKNOWN]
+    assert undecided and decided and stats.undecided_answers > 0
+    assert stats.finished_trees == 12
+    for tree, leaf in undecided:
+        assert tree.visits[leaf] == 0 and tree.q(leaf) == 0
+        assert tree.exhausted[leaf]
+    for tree in trees:
+        worth = [0.0] * tree.size
+        for leaf in tree.answers():
+            for node in tree.path(leaf):
+                worth[node] += {1: 1.0, 0: -1.0}.get(tree.correct.item(leaf), 0.0)
+        for node in range(tree.size):
+            if tree.kind[node] != Kind.FAILED:
+                assert tree.value_sum[node] == worth[node]
+        texts = {tree.response_text(leaf) for leaf in tree.answers() if tree.correct[leaf] == UNKNOWN}
+        kept = {tree.response_text(leaf) for leaf in selection.correct_trajectories(tree, 100)}
+        for pair in selection.preference_pairs(tree, selection.PairConfig(per_side=100, failed_as_wrong=False)):
+            sides = {pair.prefix + pair.chosen, pair.prefix + pair.rejected}
+            if pair.kind == "trajectory":
+                assert not sides & (texts - kept)
+        assert not kept & texts - {tree.response_text(leaf) for leaf in tree.answers() if tree.correct[leaf] == 1}
+
+
+def test_all_undecided_makes_nothing_to_learn_from():
+    world = {"sampler": scripted.Sampler(), "verifier": scripted.Verifier()}
+    nothing = types.SimpleNamespace(grade=lambda pairs: [None] * len(pairs))
+    for tree in search(scripted.problems(6), config=scripted.CONFIG, seed=3, grader=nothing, **world):
+        assert not selection.correct_trajectories(tree, 10)
+        assert not selection.preference_pairs(tree, selection.PairConfig())

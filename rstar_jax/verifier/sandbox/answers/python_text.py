@@ -6,6 +6,7 @@ to this file. A sequence comes back as a tuple, list or set of what stands in it
 
 import ast
 import re
+import warnings
 
 import sympy
 
@@ -39,7 +40,9 @@ _MOST_NODES = 200
 def read(text: str) -> object | None:
     """What `text` means, or None if it is not an expression of this language."""
     try:
-        body = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # 2x is no number of Python's, and no fault either
+            body = ast.parse(text.strip(), mode="eval").body
         if sum(1 for _ in ast.walk(body)) > _MOST_NODES:
             return None
         return _build(body, text.strip())
