@@ -4,6 +4,8 @@ import dataclasses
 
 import jax.numpy as jnp
 
+DTYPES = ("float32", "bfloat16")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Llama3Scaling:
@@ -60,6 +62,9 @@ class DecoderConfig:
     stacked: bool = True
 
     def __post_init__(self):
+        for name in ("dtype", "parameter_dtype"):
+            if getattr(self, name) not in DTYPES:
+                raise ValueError(f"DecoderConfig.{name}={getattr(self, name)!r}: expected {' or '.join(DTYPES)}")
         if self.heads % self.kv_heads:
             raise ValueError(f"DecoderConfig: heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
 

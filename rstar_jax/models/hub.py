@@ -14,6 +14,7 @@ from etils import epath
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
+from rstar_jax import json_object
 from rstar_jax.models import attention, layouts, parameters, torch_file, transfer
 from rstar_jax.models.config import DecoderConfig
 from rstar_jax.models.decoder import Decoder, PreferenceModel
@@ -214,7 +215,4 @@ def _read_fields(folder: epath.Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected the configuration of a Hugging Face model there")
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: expected JSON: {error}") from error
+    return json_object.read(path)

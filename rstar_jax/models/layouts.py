@@ -94,6 +94,9 @@ def axis_sizes(config: DecoderConfig) -> dict[str, int]:
     }
 
 
+_NORM_EPSILON = {"llama": 1e-6, "qwen2": 1e-6, "phi3": 1e-5}  # of the families, where config.json says nothing
+
+
 def read_config(fields: Mapping[str, Any], *, dtype: str, parameter_dtype: str) -> tuple[str, DecoderConfig]:
     """(model type, our configuration) from the fields of a config.json.
 
@@ -108,8 +111,8 @@ def read_config(fields: Mapping[str, Any], *, dtype: str, parameter_dtype: str) 
     _refuse(fields, "hidden_act", ("silu",))
     for bias in ("mlp_bias", "attention_bias"):
         _refuse(fields, bias, (False, None))
-    if model_type == "phi3":
-        _refuse(fields, "partial_rotary_factor", (1.0, None))
+    for where in (fields, _rope(fields)):
+        _refuse(where, "partial_rotary_factor", (1.0, None))
     heads = fields["num_attention_heads"]
     return model_type, DecoderConfig(
         vocabulary_size=fields["vocab_size"],
@@ -124,7 +127,7 @@ def read_config(fields: Mapping[str, Any], *, dtype: str, parameter_dtype: str) 
         rope_theta=_theta(fields),
         rope_scaling=_scaling(fields),
         window=_window(model_type, fields),
-        norm_epsilon=fields.get("rms_norm_eps", 1e-6),
+        norm_epsilon=fields.get("rms_norm_eps", _NORM_EPSILON[model_type]),
         dtype=dtype,
         parameter_dtype=parameter_dtype,
     )
@@ -167,14 +170,24 @@ def _refuse(fields: Mapping[str, Any], key: str, known: tuple) -> None:
         raise ValueError(f"{key} is {fields[key]!r}, expected {known[0]!r}: nothing else is implemented")
 
 
-def _theta(fields: Mapping[str, Any]) -> float:
-    """transformers 5 writes it beside the scaling, older ones at the top."""
+def _rope(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`rope_parameters`, as transformers 5 writes them; for one type of layers, where they stand by type."""
     nested = fields.get("rope_parameters") or {}
-    return float(fields.get("rope_theta") or nested.get("rope_theta") or 10_000.0)
+    by_type = [own for own in nested.values() if isinstance(own, Mapping)]
+    if not by_type:
+        return nested
+    if any(own != by_type[0] for own in by_type):
+        raise ValueError("rope_parameters differ between types of layers: not implemented")
+    return by_type[0]
+
+
+def _theta(fields: Mapping[str, Any]) -> float:
+    """Beside the scaling, as transformers 5 writes it; at the top, as older ones did."""
+    return float(_rope(fields).get("rope_theta") or fields.get("rope_theta") or 10_000.0)
 
 
 def _scaling(fields: Mapping[str, Any]) -> Llama3Scaling | LinearScaling | None:
-    scaling = fields.get("rope_scaling") or fields.get("rope_parameters") or {}
+    scaling = _rope(fields) or fields.get("rope_scaling") or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind == "default":
         return None
@@ -194,9 +207,22 @@ def _scaling(fields: Mapping[str, Any]) -> Llama3Scaling | LinearScaling | None:
 
 
 def _window(model_type: str, fields: Mapping[str, Any]) -> int | None:
+    """The window of all layers, or None; refused where only some have one."""
     window = fields.get("sliding_window")
-    if window is None or (model_type == "qwen2" and not fields.get("use_sliding_window", False)):
+    if (
+        window is None
+        or model_type == "llama"
+        or (model_type == "qwen2" and not fields.get("use_sliding_window", False))
+    ):
         return None
-    if model_type == "qwen2" and fields.get("max_window_layers", 0) != 0:
-        raise ValueError("use_sliding_window is true for some layers only (max_window_layers): not implemented")
-    return int(window)
+    types = fields.get("layer_types")
+    if types is not None:
+        with_window = [kind == "sliding_attention" for kind in types]
+    elif model_type == "qwen2":  # layers from max_window_layers on; the family's default is 28
+        first = fields.get("max_window_layers", 28)
+        with_window = [layer >= first for layer in range(fields["num_hidden_layers"])]
+    else:
+        with_window = [True]
+    if any(with_window) and not all(with_window):
+        raise ValueError("sliding_window is for some layers only (layer_types or max_window_layers): not implemented")
+    return int(window) if any(with_window) else None

@@ -9,6 +9,8 @@ from etils import epath
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from rstar_jax import json_object
+
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 
@@ -48,10 +50,9 @@ class TensorReader:
             raise FileNotFoundError(f"{self.folder}: expected a Hugging Face folder there")
         path = self.folder / _INDEX
         if path.exists():
-            try:
-                where = json.loads(path.read_text())["weight_map"]
-            except (json.JSONDecodeError, KeyError) as error:
-                raise ValueError(f"{path}: expected JSON with a weight_map: {error}") from error
+            where = json_object.read(path).get("weight_map")
+            if not isinstance(where, dict):
+                raise ValueError(f"{path}: expected JSON with a weight_map")
             lost = sorted({name for name in where.values() if not (self.folder / name).exists()})
             if lost:
                 raise FileNotFoundError(f"{self.folder / lost[0]}: {_INDEX} names this file, and it is not there")

@@ -114,7 +114,9 @@ class _Draft:
 
     def solution(self) -> Solution:
         text = self.prefix.text[len(self.prompt.text) :]
-        answer = steps.boxed_answer(text) or None if self.stop == markers.END_OF_ANSWER else None
+        # Of the last step alone: what a program printed is no answer.
+        last = text.rpartition(markers.END_OF_OUTPUT)[2]
+        answer = steps.boxed_answer(last) or None if self.stop == markers.END_OF_ANSWER else None
         return Solution(
             text=text,
             tokens=self.prefix.tokens[len(self.prompt.tokens) :],

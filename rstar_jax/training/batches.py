@@ -33,18 +33,13 @@ class PreferenceExample:
 
 
 def policy_example(tokenizer: Tokenizer, question: str, response: str) -> PolicyExample:
-    """Masks the prompt and everything between `<output>` and `<end_of_output>`: the policy does not write these."""
-    prompt = np.array(tokenizer.encode(steps.prompt(question)), np.int32)
-    answer = np.array(tokenizer.encode(response) + (tokenizer.ids[markers.END_OF_TEXT],), np.int32)
-    opened = np.cumsum(answer == tokenizer.ids[markers.OUTPUT])
-    closed = np.cumsum(answer == tokenizer.ids[markers.END_OF_OUTPUT])
-    inside = (
-        (opened > closed) | (answer == tokenizer.ids[markers.OUTPUT]) | (answer == tokenizer.ids[markers.END_OF_OUTPUT])
-    )
-    # The newline between `<end_of_code>` and `<output>` is the environment's as well.
-    inside[:-1] |= answer[1:] == tokenizer.ids[markers.OUTPUT]
+    """The prompt and what programs have printed are no targets: the policy does not write these."""
+    parts = [(steps.prompt(question), False), *steps.pieces(response)]
+    encoded = [(tokenizer.encode(text), learned) for text, learned in parts]
+    encoded.append(((tokenizer.ids[markers.END_OF_TEXT],), True))
     return PolicyExample(
-        tokens=np.concatenate([prompt, answer]), learn=np.concatenate([np.zeros(len(prompt), bool), ~inside])
+        tokens=np.concatenate([np.array(ids, np.int32) for ids, _ in encoded]),
+        learn=np.concatenate([np.full(len(ids), learned) for ids, learned in encoded]),
     )
 
 

@@ -1,14 +1,15 @@
 """Text to token ids and back. A tokenizer folder is a Hugging Face one: `tokenizer.json`, `tokenizer_config.json`."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from etils import epath
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as _Tokenizer
 
-from rstar_jax.trajectory import markers
+from rstar_jax import json_object
+from rstar_jax.trajectory import markers, tokenizer_json
 
 
 class Tokenizer:
@@ -20,14 +21,16 @@ class Tokenizer:
     ids: the ids of the markers that are tokens. ends_of_text: the ids with which a model ends what it has to say.
     """
 
-    def __init__(self, backend: _Tokenizer, fields: Mapping[str, Any] | None = None):
+    def __init__(self, backend: _Tokenizer, fields: Mapping[str, Any] | None = None, ends: Collection[int] = ()):
+        """fields: of tokenizer_config.json. ends: ids that end a text, besides those of tokens that are known to."""
+        backend.no_truncation()
+        backend.no_padding()
         self._backend, self._fields = backend, dict(fields or {})
         found = {marker: backend.token_to_id(marker) for marker in markers.SPECIAL_TOKENS}
         self.ids = {marker: token for marker, token in found.items() if token is not None}
-        ends = [markers.END_OF_TEXT, _content(self._fields.get("eos_token"))]
-        self.ends_of_text = tuple(
-            sorted({backend.token_to_id(end) for end in ends if end and backend.token_to_id(end) is not None})
-        )
+        names = [markers.END_OF_TEXT, _content(self._fields.get("eos_token"))]
+        named = {backend.token_to_id(end) for end in names if end} - {None}
+        self.ends_of_text = tuple(sorted(named | {end for end in ends if 0 <= end < len(self)}))
 
     @classmethod
     def train(cls, corpus: Iterable[str], vocabulary_size: int) -> "Tokenizer":
@@ -61,14 +64,21 @@ class Tokenizer:
         if not path.exists():
             raise FileNotFoundError(f"{path}: expected a tokenizer there")
         settings = path.parent / "tokenizer_config.json"
-        fields = json.loads(settings.read_text()) if settings.exists() else {}
-        tokenizer = cls(_Tokenizer.from_str(path.read_text()), fields)
+        fields = json_object.read(settings) if settings.exists() else {}
+        try:
+            backend = _Tokenizer.from_str(tokenizer_json.read(path))
+        except ValueError:
+            raise
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise ValueError(f"{path}: expected a tokenizer: {error}") from error
+        ends = _ends(path.parent)
+        tokenizer = cls(backend, fields, ends)
         missing = [marker for marker in markers.SPECIAL_TOKENS if marker not in tokenizer.ids]
         if missing and markers_as == "tokens":
             raise ValueError(f"{path}: no token for {', '.join(missing)}: expected every marker to be one token")
         if missing and markers_as == "new tokens":
-            tokenizer._backend.add_special_tokens([AddedToken(marker, normalized=False) for marker in missing])
-            tokenizer = cls(tokenizer._backend, fields)
+            backend.add_special_tokens([AddedToken(marker, normalized=False) for marker in missing])
+            tokenizer = cls(backend, fields, ends)
         return tokenizer
 
     def save(self, folder: epath.PathLike) -> None:
@@ -88,6 +98,8 @@ class Tokenizer:
         }
         fields.pop("added_tokens_decoder", None)  # tokenizer.json says it, new tokens included
         (folder / "tokenizer_config.json").write_text(json.dumps(fields, indent=2))
+        ends = {"eos_token_id": list(self.ends_of_text)}
+        (folder / "generation_config.json").write_text(json.dumps(ends, indent=2))
 
     def ending(self, marker: str) -> tuple[int, ...]:
         """The ids that end with `marker`: its token; without one, the tokens of its text without the brackets.
@@ -97,7 +109,8 @@ class Tokenizer:
         return (self.ids[marker],) if marker in self.ids else self.encode(marker.strip("<>"))
 
     def __len__(self) -> int:
-        return self._backend.get_vocab_size()
+        """One more than the largest id."""
+        return 1 + max(self._backend.get_vocab().values())
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of `text`; no token is added."""
@@ -106,6 +119,16 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, markers included."""
         return self._backend.decode(list(ids), skip_special_tokens=False)
+
+
+def _ends(folder: epath.Path) -> set[int]:
+    """The ids with which generation_config.json, or config.json, ends a text: a number or several."""
+    for name in ("generation_config.json", "config.json"):
+        if (folder / name).exists():
+            ends = json_object.read(folder / name).get("eos_token_id")
+            if ends is not None:
+                return {end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int)}
+    return set()
 
 
 def _content(token: str | Mapping[str, Any] | None) -> str | None:

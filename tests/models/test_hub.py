@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import gin
 from rstar_jax import configuration
-from rstar_jax.models import Decoder, DecoderConfig, hub, parameters
+from rstar_jax.models import Decoder, DecoderConfig, hub, layouts, parameters
 from rstar_jax.partitioning import MeshConfig, make_mesh
 from tests.models import tiny
 
@@ -224,3 +224,48 @@ def test_a_head_that_would_run_code_is_refused(tmp_path):
         archive.writestr("value_head/data.pkl", pickle.dumps(print))
     with pytest.raises(ValueError, match="value_head.bin: expected a dict of float tensors.*not allowed"):
         hub.load_preference(str(tmp_path))
+
+
+FIELDS = {
+    "model_type": "qwen2", "vocab_size": 16, "hidden_size": 8, "num_hidden_layers": 4, "num_attention_heads": 2,
+    "intermediate_size": 16,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "value"),
+    [
+        ({"rope_theta": 5.0, "rope_parameters": {"rope_theta": 7.0}}, "rope_theta", 7.0),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 9.0, "rope_type": "default"}}}, "rope_theta", 9.0),
+        ({"sliding_window": 5, "use_sliding_window": True, "max_window_layers": 4}, "window", None),
+        ({"sliding_window": 5, "use_sliding_window": True}, "window", None),
+        ({"sliding_window": 5, "use_sliding_window": True, "max_window_layers": 0}, "window", 5),
+        ({"sliding_window": 5, "use_sliding_window": True, "layer_types": ["full_attention"] * 4}, "window", None),
+        ({"sliding_window": 5, "use_sliding_window": True, "layer_types": ["sliding_attention"] * 4}, "window", 5),
+        ({"model_type": "phi3", "sliding_window": 5}, "window", 5),
+        ({"model_type": "phi3"}, "norm_epsilon", 1e-5),
+        ({}, "norm_epsilon", 1e-6),
+    ],
+)
+def test_config_json_as_the_families_mean_it(changes, name, value):
+    config = layouts.read_config(FIELDS | changes, dtype="float32", parameter_dtype="float32")[1]
+    assert getattr(config, name) == value
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor is 0.5"),
+        ({"rope_parameters": {"a": {"rope_theta": 1.0}, "b": {"rope_theta": 2.0}}}, "differ between types of layers"),
+        ({"sliding_window": 5, "use_sliding_window": True, "max_window_layers": 2}, "some layers only"),
+    ],
+)
+def test_config_json_of_what_is_not_implemented_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        layouts.read_config(FIELDS | changes, dtype="float32", parameter_dtype="float32")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16", "bf16"])
+def test_a_dtype_that_models_have_not_is_refused(dtype):
+    with pytest.raises(ValueError, match="expected float32 or bfloat16"):
+        layouts.read_config(FIELDS, dtype=dtype, parameter_dtype="float32")
