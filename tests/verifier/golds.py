@@ -15,6 +15,8 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def dressed(gold: str) -> Iterator[str]:
     """`gold` as others would write it."""
     bare = gold.strip(" \n")  # a form feed is what is left of \\frac in some
+    if bare.endswith("\\"):
+        return
     if "$" not in bare and "\\(" not in bare and "\\[" not in bare and "####" not in bare:
         yield f"${bare}$"
         yield f"$${bare}$$"
@@ -28,7 +30,9 @@ def dressed(gold: str) -> Iterator[str]:
     yield re.sub(r"\\frac(?![A-Za-z])", r"\\dfrac", bare)
     yield re.sub(r"\\d?frac(?![A-Za-z])", r"\\tfrac", bare)
     # Brackets of every size; blanks around operators and behind braces.
-    if not re.search(r"\\left|\\right|\\text|\$|\\[(\[]|[a-z]{5}", bare) and bare.count("(") == bare.count(")"):
+    if not re.search(r"\\left|\\right|\\text|\$|\\[(\[]|[a-z]{5}|[A-Z]{2}", bare) and bare.count("(") == bare.count(
+        ")"
+    ):
         yield re.sub(r"(?<!\\)\(", r"\\left( ", re.sub(r"(?<!\\)\)", r" \\right)", bare))
     if not re.search(r"\\text|\\math|\\operatorname|\\begin|\\mbox|\\\[|\\\(|\$", bare):
         yield re.sub(r"(?<=[\w})\]])([+=<>])(?=[\w({\[\\])", r" \1 ", bare)
@@ -36,7 +40,8 @@ def dressed(gold: str) -> Iterator[str]:
 
 def mutated(gold: str, draw: random.Random) -> Iterator[tuple[str, str]]:
     """Kinds of change, and `gold` after each: one digit, sign, operator, bracket, letter or element is another."""
-    zero = "\\ne" in gold or re.search(r"(?<![\d.])0(?!\.?\d)", gold)  # -0 is 0, 0x is 0, and -x is not 0 either
+    # -0 is 0, 0x is 0, -x is not 0 either; and powers of -1 and i come round.
+    zero = "\\ne" in gold or re.search(r"(?<![\d.])0(?!\.?\d)|\(-1\)\^|i\^", gold)
     commands = [range(match.start(), match.end()) for match in _WORDS.finditer(gold)]
     free = [place for place in range(len(gold)) if not any(place in command for command in commands)]
 
@@ -44,7 +49,7 @@ def mutated(gold: str, draw: random.Random) -> Iterator[tuple[str, str]]:
         return gold[:place] + text + gold[place + 1 :]
 
     digits = [place for place in free if gold[place].isdigit()]
-    if digits:
+    if digits and not re.search(r"\(-1\)\^|i\^", gold):
         place = draw.choice(digits)
         yield "digit", put(place, draw.choice([digit for digit in "123456789" if digit != gold[place]]))
         yield "digit more", put(place, gold[place] + draw.choice("123456789"))
@@ -70,7 +75,7 @@ def mutated(gold: str, draw: random.Random) -> Iterator[tuple[str, str]]:
             "letter",
             put(place, draw.choice([letter for letter in _LETTERS if letter.lower() != gold[place].lower()])),
         )
-    if (commas := [place for place in free if gold[place] == ","]) and not re.search(r"\d,(\\!)?\d{3}|[a-z]{4} ", gold):
+    if (commas := [place for place in free if gold[place] == ","]) and not re.search(r"\d,(\\!)?\d{3}|[a-z]{3}", gold):
         place = draw.choice(commas)
         yield "element more", put(place, ",77,")
         yield "element less", gold[:place]

@@ -151,7 +151,7 @@ def _hidden_digits(formula) -> int:
                     return _MOST_DIGITS + 1
                 digits += 2 * float(size)
         elif isinstance(part, sympy.factorial | sympy.binomial):
-            digits += 40
+            digits += 10
     return int(digits)
 
 
