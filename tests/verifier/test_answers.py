@@ -149,8 +149,16 @@ def test_ways_to_write_a_number():
         (r"45^\circ", "45°", r"45\text{ degrees}", r"45^{\circ}"),
         (r"0.05\text{ m}", r"5\text{ cm}", r"50\,\mathrm{mm}"),
         (r"(0,\infty)", r"(0, +\infty)", "x>0", "0<x", r"x\in(0,\infty)", r"\{x\mid x>0\}"),
+        (r"\mathbb{R}", r"(-\infty,\infty)", "all real numbers", r"\text{All real numbers.}"),
         (r"\pm 3", "3,-3", r"\{-3, 3\}", "3 and -3", r"x=3\text{ or }x=-3", r"x=\pm3"),
     ):
         for gold, answer in itertools.product(same, repeat=2):
             if not any(sign in gold for sign in ("*", "math", "sqrt(", "j")):  # golds are not written in Python
                 assert equality.equal(gold, answer) is True, (gold, answer)
+
+
+def test_names_say_which_value_is_whose():
+    assert equality.equal("(1,2)", "x=1, y=2") is True
+    assert equality.equal("(1,2)", "y=1, x=2") is not True
+    assert equality.equal("x=1, y=2", "y=2, x=1") is True
+    assert equality.equal("x=1, y=2", "x=2, y=1") is False

@@ -308,6 +308,9 @@ def _bracketed_and_list(pair: Bracketed, listing: Listing) -> bool | None:
     """`(2, 3)` may be written `2, 3`; never as a set."""
     if listing.braces or (pair.left, pair.right) != ("(", ")") or listing.name is not None:
         return False
+    names = [item.name for item in listing.items if isinstance(item, Definition)]
+    if names != sorted(names):
+        return None  # y=1, x=2 is no (1, 2)
     verdict = _in_this_order(pair.items, listing.items)
     return None if verdict is False and _in_any_order(pair.items, listing.items) is not False else verdict
 

@@ -2,10 +2,17 @@
 
 import re
 
+from . import sets
 from .tokens import Token, Unread
-from .values import Listing, Words
+from .values import Listing, RealSet, Words
 
 _ARTICLES = frozenset(("a", "an", "the"))
+_ALL_REALS = (
+    ("all", "real", "numbers"),
+    ("all", "reals"),
+    ("set", "of", "all", "real", "numbers"),
+    ("allrealnumbers",),
+)
 
 
 def is_prose(parts: list[Token]) -> bool:
@@ -28,7 +35,7 @@ def words(parts: list[Token]):
     return _phrase(text)
 
 
-def _phrase(text: str) -> Words:
+def _phrase(text: str) -> Words | RealSet:
     text = text.strip().strip('.,;:!?" ').strip()
     if text.startswith("(") and text.endswith(")") and "(" not in text[1:]:
         text = text[1:-1]
@@ -36,6 +43,8 @@ def _phrase(text: str) -> Words:
         return Words((text,))
     words = tuple(word.strip('.,;:!?"()') for word in text.lower().split())
     words = tuple(word for word in words if word and word not in _ARTICLES)
+    if words in _ALL_REALS:
+        return sets.EVERYTHING
     if not words:
         raise Unread("no words")
     return Words(words)
