@@ -49,6 +49,7 @@ def conjunction(part: Token) -> str | None:
 
 
 def split_list(parts: list[Token]) -> tuple[list[list[Token]], list[str]]:
+    """The items of a list, and what stands between them: a comma, "and" or "or"."""
     marked = [
         Token("sign", "and" if conjunction(part) == "and" else "or", part.gap) if conjunction(part) else part
         for part in parts

@@ -5,7 +5,7 @@ from fractions import Fraction
 import sympy
 
 from .. import decimals
-from . import algebra, dress, expressions, python_text, sets, statements, tokens, units
+from . import algebra, arithmetic, dress, expressions, python_text, sets, statements, tokens, units
 from .tokens import Unread
 from .values import (
     Ambiguous,
@@ -123,7 +123,7 @@ def _two_definitions(gold: Definition, answer: Definition) -> bool | None:
     if gold.argument is not None or answer.argument is not None:
         return None if compare(gold.value, answer.value) is not False else False
     formulas = [one.value.value for one in (gold, answer) if isinstance(one.value, Expression)]
-    if len(formulas) == 2 and all(expressions.is_formula(one) and one.free_symbols for one in formulas):
+    if len(formulas) == 2 and all(arithmetic.is_formula(one) and one.free_symbols for one in formulas):
         return _relations(_as_relation(gold), _as_relation(answer))
     if not (_is_variable(gold) and _is_variable(answer)):
         return None
@@ -204,14 +204,14 @@ def _percentages(gold: Expression, answer: Expression) -> bool | None:
         return False
     if algebra.equal(share.value / 100, plain.value):
         return True
-    size = algebra.compare_reals(abs(plain.value), sympy.Integer(1)) if expressions.is_formula(plain.value) else None
+    size = algebra.compare_reals(abs(plain.value), sympy.Integer(1)) if arithmetic.is_formula(plain.value) else None
     return algebra.equal(share.value, plain.value) if size is not None and size >= 0 else False
 
 
 def _rounded(gold: Expression, answer: Expression) -> bool:
     """Whether the answer is a decimal that the gold, which is none, rounds to."""
     exact = gold.value
-    if answer.decimal is None or gold.decimal is not None or not expressions.is_formula(exact) or not exact.is_number:
+    if answer.decimal is None or gold.decimal is not None or not arithmetic.is_formula(exact) or not exact.is_number:
         return False
     if exact.is_Rational:
         return decimals.stands_for(answer.decimal, Fraction(exact.p, exact.q))
@@ -245,7 +245,7 @@ def _word_and_formula(text: Words, formula: Expression) -> bool | None:
     if len(word) == 1:
         return {"e": sympy.E, "i": sympy.I}.get(word) == formula.value
     if (
-        not expressions.is_formula(formula.value)
+        not arithmetic.is_formula(formula.value)
         or not formula.value.free_symbols
         or len(word) > 4
         or not word.isalpha()
@@ -362,7 +362,7 @@ def _ratios(gold: Ratio, answer: Ratio) -> bool | None:
 
 
 def _ratio_and_number(ratio: Ratio, number: Expression) -> bool | None:
-    if len(ratio.parts) != 2 or ratio.half is not None or not expressions.is_formula(number.value):
+    if len(ratio.parts) != 2 or ratio.half is not None or not arithmetic.is_formula(number.value):
         return False
     return None if algebra.equal(ratio.parts[0], number.value * ratio.parts[1]) is not False else False
 

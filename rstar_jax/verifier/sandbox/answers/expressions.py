@@ -7,13 +7,11 @@ from collections.abc import Callable
 
 import sympy
 
+from . import arithmetic
 from .tokens import FUNCTIONS, GREEK, Token, Unread, canonical
 
 DEGREE = sympy.Symbol("°", positive=True)  # of an angle; what it stands for is decided where values are compared
 LOG = sympy.Symbol("1/ln(base)", positive=True)  # \log without a base is this times the natural one
-_BITS = 200_000  # of an integer that is written out
-_ROOT_BITS = 4_000  # of a number whose root is taken: sympy looks for factors
-_FACTORIAL = 5_000
 _TERMS = 200
 _OPENERS = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 _NO_PRODUCTS = frozenset(
@@ -32,11 +30,6 @@ _INVERSES = {"sin": sympy.asin, "cos": sympy.acos, "tan": sympy.atan, "cot": sym
 _OF_SEVERAL = {"max": sympy.Max, "min": sympy.Min, "gcd": sympy.gcd, "lcm": sympy.lcm}
 _ACCENTS = frozenset(r"\bar \vec \hat \tilde \overline \overrightarrow \widehat \dot \widetilde \ddot".split())
 _MATRICES = frozenset("pmatrix bmatrix matrix Bmatrix array smallmatrix".split())
-
-
-def is_formula(value: object) -> bool:
-    """Whether `value` is a number or formula, and no matrix, which sympy counts among them."""
-    return isinstance(value, sympy.Expr) and not isinstance(value, sympy.MatrixBase)
 
 
 def spread(tokens: list[Token]) -> list[Token]:
@@ -79,7 +72,7 @@ def read(tokens: list[Token], plain: bool = False) -> sympy.Expr | sympy.MatrixB
     value = reader.sum()
     if reader.place != len(reader.tokens):
         raise Unread(f"{reader.peek().text!r} is left over")
-    if is_formula(value) and value.has(sympy.nan, sympy.zoo):
+    if arithmetic.is_formula(value) and value.has(sympy.nan, sympy.zoo):
         raise Unread("not a number")
     return value
 
@@ -126,13 +119,13 @@ class _Reader:
         while self.at("+", "-"):
             minus = self.take().text == "-"
             term = self._product()
-            value = _add(value, _multiply(-1, term) if minus else term)
+            value = arithmetic.add(value, arithmetic.multiply(-1, term) if minus else term)
         return value
 
     def _signed(self):
         if self.at("-"):
             self.place += 1
-            return _multiply(-1, self._product())
+            return arithmetic.multiply(-1, self._product())
         if self.at("+"):
             self.place += 1
         return self._product()
@@ -146,18 +139,18 @@ class _Reader:
         while True:
             if self.at("*"):
                 self.place += 1
-                value = _multiply(value, self._operand())
+                value = arithmetic.multiply(value, self._operand())
             elif self.at("/"):
                 if self._ends_a_bare_argument(start):
                     raise Unread("what is divided, the function or its argument?")
                 self.place += 1
-                value = _divide(value, self._operand())
+                value = arithmetic.divide(value, self._operand())
                 if self._begins_factor() or self.peek().kind == "number":
                     raise Unread("what stands under the stroke?")
             elif self._begins_factor() or self._is_a_later_number():
                 if mixed:
                     raise Unread("a factor behind a mixed number")
-                value = _multiply(value, self._factor())
+                value = arithmetic.multiply(value, self._factor())
             else:
                 return value
             mixed = False
@@ -172,7 +165,7 @@ class _Reader:
     def _operand(self):
         if self.at("-"):
             self.place += 1
-            return _multiply(-1, self._factor())
+            return arithmetic.multiply(-1, self._factor())
         return self._factor()
 
     def _ends_a_bare_argument(self, start: int) -> bool:
@@ -225,7 +218,7 @@ class _Reader:
         else:
             self.place = start
             return None
-        return _integer(first.text) + sympy.Rational(*parts)
+        return arithmetic.integer(first.text) + sympy.Rational(*parts)
 
     # Factors.
 
@@ -236,19 +229,19 @@ class _Reader:
                 self.place += 1
                 if self.at("!"):
                     self.place += 1
-                    if not is_formula(value) or value.is_number:
+                    if not arithmetic.is_formula(value) or value.is_number:
                         raise Unread("a double factorial")
                     value = sympy.factorial2(value)
                 else:
-                    value = _factorial(value)
+                    value = arithmetic.factorial(value)
             elif self.at("^"):
                 self.place += 1
-                value = power(value, self._exponent())
+                value = arithmetic.power(value, self._exponent())
                 if self.at("^"):
                     raise Unread("two exponents")
             elif self.at("°"):
                 self.place += 1
-                value = _multiply(value, DEGREE)
+                value = arithmetic.multiply(value, DEGREE)
             else:
                 return value
 
@@ -267,7 +260,7 @@ class _Reader:
     def _atom(self):
         """A number or a letter alone, without what may be applied to it."""
         token = self.take()
-        return _number(token.text) if token.kind == "number" else _letter(token.text)
+        return arithmetic.number(token.text) if token.kind == "number" else arithmetic.letter(token.text)
 
     def _group(self):
         opener = self.take().text
@@ -286,10 +279,10 @@ class _Reader:
             self.tokens[self.place] = token._replace(text=token.text[1:], gap=False)
             if len(token.text) == 1:
                 self.place += 1
-            return _integer(token.text[0])
+            return arithmetic.integer(token.text[0])
         if token.kind == "letter":
             self.place += 1
-            return _letter(token.text)
+            return arithmetic.letter(token.text)
         if token.kind == "command" and (token.text[1:] in GREEK or token.text in (r"\pi", r"\sqrt", r"\frac")):
             return self._primary()
         raise Unread("an argument")
@@ -307,7 +300,7 @@ class _Reader:
         if self.at("|"):
             self.place += 1
             value = self._until("|")
-            if not is_formula(value):
+            if not arithmetic.is_formula(value):
                 raise Unread("a determinant")
             return sympy.Abs(value)
         if token.kind != "command":
@@ -329,9 +322,9 @@ class _Reader:
             case "sqrt":
                 return self._root()
             case "cbrt":
-                return power(self._group(), sympy.Rational(1, 3))
+                return arithmetic.power(self._group(), sympy.Rational(1, 3))
             case "binom":
-                return binomial(self._argument(), self._argument())
+                return arithmetic.binomial(self._argument(), self._argument())
             case "sum" | "prod":
                 return self._series(name)
             case "lfloor":
@@ -359,7 +352,7 @@ class _Reader:
             return sympy.Rational(f"{whole or 0}.{fixed or 0}") + sympy.Rational(int(digits.text), nines)
         if self.at("_"):
             raise Unread("a base inside a formula")
-        value = _number(text)
+        value = arithmetic.number(text)
         if self.peek().kind == "number":
             raise Unread("two numbers side by side")
         return value
@@ -386,7 +379,7 @@ class _Reader:
             name += primes
         if self.at("(") and (value := self._applied(name)) is not None:
             return value
-        return _letter(name) if name == plain else sympy.Symbol(name)
+        return arithmetic.letter(name) if name == plain else sympy.Symbol(name)
 
     def _subscript(self) -> str:
         token = self.peek()
@@ -426,7 +419,7 @@ class _Reader:
             return None
         arguments = self._several()
         if name == "C" and len(arguments) == 2:
-            return binomial(*arguments)
+            return arithmetic.binomial(*arguments)
         return sympy.Function(name)(*arguments)
 
     def _several(self) -> list:
@@ -445,7 +438,7 @@ class _Reader:
         derivative = self._derivative()
         if derivative is not None:
             return derivative
-        return _divide(self._argument(), self._argument())
+        return arithmetic.divide(self._argument(), self._argument())
 
     def _derivative(self):
         """`\\frac{d}{dx}` applied to the product behind it; None for a fraction of numbers."""
@@ -457,7 +450,7 @@ class _Reader:
             return None
         if texts[2] != "}":
             raise Unread("a quotient of differentials")
-        variable = _letter(texts[bottom + 2])
+        variable = arithmetic.letter(texts[bottom + 2])
         self.place += bottom + 4
         value = self._product()
         return sympy.diff(value, variable)
@@ -480,14 +473,14 @@ class _Reader:
         if self.at("-", "+"):
             raise Unread("a term with a sign")
         place = self.place
-        if _letter(below[0].text) != index:  # \sum_{i=1}^{3} i has no imaginary unit
+        if arithmetic.letter(below[0].text) != index:  # \sum_{i=1}^{3} i has no imaginary unit
             letter = Token("letter", r"\index{i}")
             self.tokens = [
                 letter if one.text == below[0].text and at >= place else one for at, one in enumerate(self.tokens)
             ]
             index = sympy.Symbol(letter.text)
         term = self._product()
-        if not is_formula(term):
+        if not arithmetic.is_formula(term):
             raise Unread(f"a {name} of matrices")
         values = [term.subs(index, value) for value in range(int(first), int(last) + 1)]
         return sympy.Add(*values) if name == "sum" else sympy.Mul(*values)
@@ -510,12 +503,12 @@ class _Reader:
         else:
             token = self.peek()
             if token.kind == "number" and len(token.text) > 1 and token.gap:
-                inner = _number(self.take().text)  # \sqrt 12, which only a reader of TeX takes for \sqrt{1}2
+                inner = arithmetic.number(self.take().text)  # \sqrt 12, which only a reader of TeX takes for \sqrt{1}2
             elif token.kind == "number" and len(token.text) > 1:
                 raise Unread("how much of the number is under the root?")
             else:
                 inner = self._argument()
-        return power(inner, 1 / degree)
+        return arithmetic.power(inner, 1 / degree)
 
     def _function(self, name: str):
         exponent = base = None
@@ -537,12 +530,12 @@ class _Reader:
             values = self._several()
             if name in ("gcd", "lcm") and not all(isinstance(value, sympy.Integer) for value in values):
                 raise Unread(name)
-            return _OF_SEVERAL[name](*values) if name in ("max", "min") else _fold(_OF_SEVERAL[name], values)
+            return _OF_SEVERAL[name](*values) if name in ("max", "min") else arithmetic.fold(_OF_SEVERAL[name], values)
         function = _PLAIN_FUNCTIONS[name]
         if base is not None:
             function = lambda x: sympy.log(x) / sympy.log(base)  # noqa: E731
         argument = self._function_argument()
-        if not is_formula(argument):
+        if not arithmetic.is_formula(argument):
             raise Unread("a function of a matrix")
         if name in _TRIGONOMETRIC:
             argument = argument.subs(DEGREE, sympy.pi / 180) if argument.has(DEGREE) else argument
@@ -551,14 +544,14 @@ class _Reader:
                 raise Unread("an inverse")
             return _INVERSES[name](argument)
         value = function(argument)
-        return value if exponent is None else power(value, exponent)
+        return value if exponent is None else arithmetic.power(value, exponent)
 
     def _function_argument(self):
         if self.at("(", "[", "{"):
             value = self._group()
             if self.at("°"):
                 self.place += 1
-                value = _multiply(value, DEGREE)
+                value = arithmetic.multiply(value, DEGREE)
             return value
         if self.at("|"):
             return self._primary()
@@ -568,7 +561,7 @@ class _Reader:
         while self._begins_factor() and not self.at("(", "["):
             if self.peek().kind == "command" and self.peek().text[1:] in FUNCTIONS:
                 break
-            value = _multiply(value, self._factor())
+            value = arithmetic.multiply(value, self._factor())
         return value
 
     def _matrix(self):
@@ -591,99 +584,10 @@ class _Reader:
         self.place += 1
         if not rows[-1]:
             rows.pop()
-        if not rows or len({len(row) for row in rows}) != 1 or not all(is_formula(one) for one in sum(rows, [])):
+        if (
+            not rows
+            or len({len(row) for row in rows}) != 1
+            or not all(arithmetic.is_formula(one) for one in sum(rows, []))
+        ):
             raise Unread("a matrix whose rows differ in length")
         return sympy.ImmutableMatrix(rows)
-
-
-def _number(text: str) -> sympy.Rational:
-    """A numeral: separated thousands, a decimal point or comma, an exponent."""
-    for separator in ("{,}", "\\,", "\\!", "\\;", "\\ ", "~", " ", "\n"):
-        text = text.replace(separator, "")
-    if "," in text and "." in text and text.rindex(",") > text.rindex("."):
-        text = text.replace(".", "").replace(",", ".")
-    text = text.replace(",", "")
-    mantissa, _, exponent = text.lower().partition("e")
-    if exponent:
-        if not ("." in mantissa or exponent[0] == "+" or len(exponent.lstrip("-")) > 1 or exponent[0] != "-"):
-            raise Unread("an exponent of ten, or the number e?")
-        if abs(int(exponent)) > _BITS // 4:
-            raise Unread("too large a number")
-    return sympy.Rational(text.rstrip("."))
-
-
-def _integer(digits: str) -> sympy.Integer:
-    return sympy.Integer(int(digits))
-
-
-def _letter(name: str) -> sympy.Expr:
-    return {"e": sympy.E, "i": sympy.I}.get(name) or sympy.Symbol(name)
-
-
-def _add(one, other):
-    if isinstance(one, sympy.MatrixBase) != isinstance(other, sympy.MatrixBase):
-        raise Unread("a matrix and a number are added")
-    if isinstance(one, sympy.MatrixBase) and one.shape != other.shape:
-        raise Unread("matrices of different shapes are added")
-    return one + other
-
-
-def _multiply(one, other):
-    if isinstance(one, sympy.MatrixBase) and isinstance(other, sympy.MatrixBase):
-        raise Unread("a product of matrices")
-    return one * other
-
-
-def _divide(one, other):
-    if isinstance(other, sympy.MatrixBase):
-        raise Unread("a matrix under a stroke")
-    if other == 0:
-        raise Unread("division by zero")
-    return one / other
-
-
-def power(base, exponent) -> sympy.Expr:
-    """base ** exponent. Raises Unread where that would be too large to write out."""
-    if isinstance(base, sympy.MatrixBase) or isinstance(exponent, sympy.MatrixBase):
-        raise Unread("a power of a matrix")
-    if isinstance(exponent, sympy.Rational) and isinstance(base, sympy.Rational) and base not in (0, 1, -1):
-        size = max(abs(base.p).bit_length(), abs(base.q).bit_length())
-        if size * abs(float(exponent)) > _BITS:
-            raise Unread("too large a power")
-        if not exponent.is_Integer and size > _ROOT_BITS:
-            raise Unread("a root of too large a number")
-    elif (
-        isinstance(exponent, sympy.Integer)
-        and abs(exponent) > 10_000
-        and base.is_number
-        and base not in (sympy.I, -1, 1)
-    ):
-        if not isinstance(base, sympy.Symbol) and base != sympy.E:
-            raise Unread("too large a power")
-    if base == 0 and not (exponent.is_positive or exponent.free_symbols):
-        raise Unread("zero to a power that is not positive")
-    return base**exponent
-
-
-def _factorial(value) -> sympy.Expr:
-    if not is_formula(value) or (value.is_number and not value.is_Integer):
-        raise Unread("a factorial")
-    if value.is_Integer and not 0 <= value <= _FACTORIAL:
-        raise Unread("too large a factorial")
-    return sympy.factorial(value)
-
-
-def binomial(n, k) -> sympy.Expr:
-    """n choose k. Raises Unread where that would be too large to write out."""
-    if not (is_formula(n) and is_formula(k)) or (n.is_number and not n.is_Integer):
-        raise Unread("a binomial")
-    if n.is_Integer and k.is_Integer and not (0 <= n <= 2 * _FACTORIAL or abs(k) < 100 and n < 10**30):
-        raise Unread("too large a binomial")
-    return sympy.binomial(n, k)
-
-
-def _fold(function, values: list) -> sympy.Expr:
-    result = values[0]
-    for value in values[1:]:
-        result = function(result, value)
-    return result

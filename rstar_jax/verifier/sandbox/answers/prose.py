@@ -16,6 +16,7 @@ _ALL_REALS = (
 
 
 def is_prose(parts: list[Token]) -> bool:
+    """Whether nothing but words, numbers and punctuation stands there."""
     return any(part.kind in ("word", "text") for part in parts) and all(
         part.kind in ("word", "text", "letter", "number")
         or part.text in (".", ",", ";", ":", "?", "!", "'", "-", '"', "(", ")")

@@ -22,6 +22,7 @@ def proportional(one, other) -> bool:
 
 
 def mentions(value, name: str) -> bool:
+    """Whether a variable stands in a formula."""
     if not isinstance(value, Expression):
         return False
     return any(symbol.name == name for symbol in value.value.free_symbols)

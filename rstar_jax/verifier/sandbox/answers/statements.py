@@ -5,7 +5,7 @@ import re
 import sympy
 from sympy.core.function import AppliedUndef
 
-from . import algebra, cutting, dress, expressions, prose, relations, sets, tokens, units
+from . import algebra, arithmetic, cutting, dress, expressions, prose, relations, sets, tokens, units
 from .tokens import Token, Unread
 from .values import (
     Ambiguous,
@@ -205,7 +205,7 @@ class _Statement:
         values = []
         for side in sides:
             value = self.value(side)
-            if not isinstance(value, Expression) or not expressions.is_formula(value.value) or value.unit is not None:
+            if not isinstance(value, Expression) or not arithmetic.is_formula(value.value) or value.unit is not None:
                 raise Unread("an inequality of what is no number")
             values.append(value.value)
         if operators[0] in (">", r"\ge"):
@@ -342,7 +342,7 @@ class _Statement:
         values = []
         for piece in pieces:
             value = expressions.read(piece, self.plain)
-            if not expressions.is_formula(value) or value == 0:
+            if not arithmetic.is_formula(value) or value == 0:
                 raise Unread("a ratio of what is no number, or zero")
             values.append(value)
         clock = None
@@ -414,7 +414,7 @@ def as_set(value) -> RealSet | None:
         return value
     if isinstance(value, Bracketed) and len(value.items) == 2:
         ends = [item.value for item in value.items if isinstance(item, Expression) and item.unit is None]
-        if len(ends) == 2 and all(expressions.is_formula(end) for end in ends):
+        if len(ends) == 2 and all(arithmetic.is_formula(end) for end in ends):
             return sets.interval(ends[0], value.left == "(", ends[1], value.right == ")")
     if isinstance(value, Listing) and value.braces and all(isinstance(item, Expression) for item in value.items):
         return RealSet(tuple(sets.point(item.value) for item in value.items))
