@@ -50,7 +50,7 @@ _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(forks.MACHINE, 0)
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
 _MNT_DETACH = 2
-_NEW_ROOT = "/tmp"  # over which the new root is mounted; any folder that every system has would do
+_MOUNT_POINTS = ("/mnt", "/media", "/srv", "/tmp", "/run", "/boot", "/home")  # one of them is free of libraries
 _NOBODY = 65534
 _STACK_BYTES = 16 << 20
 _OPEN_FILES = 24
@@ -112,14 +112,15 @@ def _open_children(own_pids: bool) -> int:
     try:
         if not own_pids:
             return os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
-        if _libc.unshare(_MOUNT):
+        place = _mount_point(_library_folders())
+        if place is None or _libc.unshare(_MOUNT):
             return -1
         _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
-        _mount("proc", _NEW_ROOT, "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+        _mount("proc", place, "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
         try:
-            return os.open(f"{_NEW_ROOT}/self/task/{os.getpid()}/children", os.O_RDONLY)
+            return os.open(f"{place}/self/task/{os.getpid()}/children", os.O_RDONLY)
         finally:
-            _libc.umount2(_NEW_ROOT.encode(), _MNT_DETACH)
+            _libc.umount2(place.encode(), _MNT_DETACH)
     except OSError:
         return os.open(os.devnull, os.O_RDONLY)
 
@@ -170,33 +171,40 @@ def _unshare(own_pids: bool) -> bool:
 
 def _own_root(folders: list[str]) -> bool:
     """Makes a root of nothing but `folders`, for reading, in a mount namespace. Whether that stands: all or nothing."""
-    if _libc.unshare(_MOUNT):
+    place_of_root = _mount_point(folders)
+    if place_of_root is None or _libc.unshare(_MOUNT):
         return False
     try:
         _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
         links = {path: os.readlink(path) for path in ("/lib", "/lib64", "/usr/lib64") if os.path.islink(path)}
-        _mount("none", _NEW_ROOT, "tmpfs", _MS_NOSUID | _MS_NODEV)
+        _mount("none", place_of_root, "tmpfs", _MS_NOSUID | _MS_NODEV)
         for folder in folders:
-            place = _NEW_ROOT + folder
+            place = place_of_root + folder
             os.makedirs(place, exist_ok=True)
             _mount(folder, place, None, _MS_BIND | _MS_REC)
         for path, target in links.items():
-            if not os.path.lexists(_NEW_ROOT + path):
-                os.makedirs(os.path.dirname(_NEW_ROOT + path), exist_ok=True)
-                os.symlink(target, _NEW_ROOT + path)
-        _mount(None, _NEW_ROOT, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+            if not os.path.lexists(place_of_root + path):
+                os.makedirs(os.path.dirname(place_of_root + path), exist_ok=True)
+                os.symlink(target, place_of_root + path)
+        _mount(None, place_of_root, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
     except OSError:
-        _libc.umount2(_NEW_ROOT.encode(), _MNT_DETACH)
+        _libc.umount2(place_of_root.encode(), _MNT_DETACH)
         return False
-    os.chdir(_NEW_ROOT)
+    os.chdir(place_of_root)
     # The old root lands on top of the new one, from where it is taken away.
     if _libc.syscall(ctypes.c_long(_PIVOT_ROOT), b".", b"."):
         os.chdir("/")
-        _libc.umount2(_NEW_ROOT.encode(), _MNT_DETACH)
+        _libc.umount2(place_of_root.encode(), _MNT_DETACH)
         return False
     _libc.umount2(b".", _MNT_DETACH)
     os.chdir("/")
     return True
+
+
+def _mount_point(folders: list[str]) -> str | None:
+    """A folder over which something can be mounted without hiding any of `folders`."""
+    free = (path for path in _MOUNT_POINTS if os.path.isdir(path) and not os.path.islink(path))
+    return next((path for path in free if not any(folder.startswith(path + "/") for folder in folders)), None)
 
 
 def _mount(source: str | None, target: str, kind: str | None, flags: int) -> None:
