@@ -42,7 +42,7 @@ class TensorReader:
         """A part of a tensor, in the dtype in which it is stored."""
         try:
             return self._slice(key)[index]
-        except (SafetensorError, TypeError) as error:
+        except (SafetensorError, TypeError, AttributeError) as error:  # of a dtype that numpy has not, fp8 for one
             raise ValueError(f"{self.folder}: tensor {key} cannot be read: {error}") from error
 
     def _index(self) -> dict[str, str]:

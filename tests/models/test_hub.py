@@ -269,3 +269,13 @@ def test_config_json_of_what_is_not_implemented_is_refused(changes, message):
 def test_a_dtype_that_models_have_not_is_refused(dtype):
     with pytest.raises(ValueError, match="expected float32 or bfloat16"):
         layouts.read_config(FIELDS, dtype=dtype, parameter_dtype="float32")
+
+
+def test_weights_in_fp8_are_named(tmp_path):
+    head = json.dumps({"x": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + bytes(4))
+    with (
+        safetensors_folder.TensorReader(tmp_path) as reader,
+        pytest.raises(ValueError, match="tensor x cannot be read"),
+    ):
+        reader.read("x", (slice(None),))
