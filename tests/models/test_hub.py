@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import gin
 from rstar_jax import configuration
-from rstar_jax.models import Decoder, DecoderConfig, hub, layouts, parameters
+from rstar_jax.models import Decoder, DecoderConfig, hub, layouts, parameters, safetensors_folder
 from rstar_jax.partitioning import MeshConfig, make_mesh
 from tests.models import tiny
 
