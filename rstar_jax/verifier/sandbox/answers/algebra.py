@@ -12,6 +12,7 @@ import sympy
 from .expressions import DEGREE, LOG
 
 _MOST_DIGITS = 3_000
+_MOST_GAMMAS = 20  # factorials and binomials of variables, which are slow
 _SPARE_DIGITS = 20
 _FUNCTIONS = {
     sympy.sin: mpmath.sin, sympy.cos: mpmath.cos, sympy.tan: mpmath.tan, sympy.cot: mpmath.cot, sympy.sec: mpmath.sec,
@@ -139,7 +140,7 @@ def _dense_points(symbols, draw: random.Random):
 
 def _hidden_digits(formula) -> int:
     """How small, in decimal digits, a difference of this formula's constants could be."""
-    digits = 0.0
+    digits, gammas = 0.0, 0
     for part in sympy.preorder_traversal(formula):
         if isinstance(part, sympy.Rational):
             digits += 0.31 * (abs(part.p).bit_length() + part.q.bit_length())
@@ -152,6 +153,9 @@ def _hidden_digits(formula) -> int:
                 digits += 2 * float(size)
         elif isinstance(part, sympy.factorial | sympy.binomial):
             digits += 10
+            gammas += 1
+            if gammas > _MOST_GAMMAS:
+                return _MOST_DIGITS + 1
     return int(digits)
 
 
