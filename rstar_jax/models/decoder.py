@@ -17,6 +17,8 @@ from rstar_jax.models import rotary
 from rstar_jax.models.config import DecoderConfig
 from rstar_jax.partitioning import constrain
 
+_FEW_LAYERS = 4  # XLA on CPU copies each slice of a stack; so few are compiled as quickly apart
+
 Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 
 
@@ -66,6 +68,28 @@ def _as_precise_as_its_dtype(method: Callable) -> Callable:
     return precise
 
 
+@jax.custom_vjp
+def _linear(x: jax.Array, weight: jax.Array) -> jax.Array:
+    """[..., D] by [D, F] -> [..., F].
+
+    The weight's gradient is the product of x, turned around, and the gradient as it lies. Of itself JAX turns the
+    gradient around, and XLA on CPU then computes what it is made of column by column: a quarter of a train step.
+    """
+    return x @ weight
+
+
+def _linear_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weight = kept
+    rows = tuple(range(x.ndim - 1))
+    # The backward pass is traced after `_as_precise_as_its_dtype` has been left.
+    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
+    before = jnp.matmul(gradient, weight.T, precision=precision)
+    return before, jax.lax.dot_general(x, gradient, ((rows, rows), ((), ())), precision=precision)
+
+
+_linear.defvjp(lambda x, weight: (x @ weight, (x, weight)), _linear_backward)
+
+
 @jax.checkpoint
 def _gated(gate: jax.Array, up: jax.Array) -> jax.Array:
     """SwiGLU; computed again in the backward pass, for the same reason as attention."""
@@ -75,7 +99,7 @@ def _gated(gate: jax.Array, up: jax.Array) -> jax.Array:
 def _project(x: jax.Array, weight: nnx.Param, dtype: jnp.dtype) -> jax.Array:
     """[B, T, D] by [D, N, H] -> [B, T, N, H]: a plain matrix product, for which XLA does not turn the weight around."""
     embed, heads, head = weight.shape
-    return (x @ weight[...].astype(dtype).reshape(embed, heads * head)).reshape(*x.shape[:2], heads, head)
+    return _linear(x, weight[...].astype(dtype).reshape(embed, heads * head)).reshape(*x.shape[:2], heads, head)
 
 
 class Layer(nnx.Module):
@@ -117,11 +141,11 @@ class Layer(nnx.Module):
         # Scores are cheaper to compute again in the backward pass than to keep: a fifth of a train step on CPU.
         o, kept = jax.checkpoint(attend)(query, key, value, cache)
         o = o.astype(dtype).swapaxes(1, 2).reshape(*x.shape[:2], c.heads * c.head)
-        x = x + o @ self.out[...].astype(dtype).reshape(c.heads * c.head, c.embed)
+        x = x + _linear(o, self.out[...].astype(dtype).reshape(c.heads * c.head, c.embed))
         x = constrain(x, "batch", "length", "activation")
         h = self.mlp_norm(x)
-        h = _gated(h @ self.gate[...].astype(dtype), h @ self.up[...].astype(dtype))
-        x = x + h @ self.down[...].astype(dtype)
+        h = _gated(_linear(h, self.gate[...].astype(dtype)), _linear(h, self.up[...].astype(dtype)))
+        x = x + _linear(h, self.down[...].astype(dtype))
         return constrain(x, "batch", "length", "activation"), kept
 
 
@@ -167,7 +191,7 @@ class Decoder(nnx.Module):
             parameters, layer_cache = inputs
             return nnx.merge(graphdef, parameters)(x, angles, attend, layer_cache)
 
-        x, segment = jax.lax.scan(layer, x, (stacked, cache))
+        x, segment = jax.lax.scan(layer, x, (stacked, cache), unroll=self.config.layers <= _FEW_LAYERS)
         return self.norm(x), segment
 
     @_as_precise_as_its_dtype

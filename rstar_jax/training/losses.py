@@ -28,7 +28,7 @@ def policy_loss(
     target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     entropy = jax.nn.logsumexp(logits, axis=-1) - target_logits
     loss = jnp.sum(jnp.where(learn, entropy, 0.0)) / jnp.maximum(jnp.sum(learn), 1)
-    whole = jnp.all((jnp.argmax(logits, axis=-1) == targets) | ~learn, axis=-1)
+    whole = jnp.all((target_logits >= jnp.max(logits, axis=-1)) | ~learn, axis=-1)
     return loss, {"loss": loss, "whole_sequence_accuracy": jnp.mean(whole)}
 
 
