@@ -14,7 +14,6 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from rstar_jax.problems import procedural
-from rstar_jax.problems.families import LEVELS
 from rstar_jax.problems.problem import Problem
 
 PROBLEM_FEATURES = {
@@ -61,7 +60,7 @@ class ProceduralMath(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _problems(self, split: str, by_family: Mapping[str, Sequence[int]], seen: set[str]) -> Iterable[Problem]:
         for family, counts in by_family.items():
-            for level, count in zip(LEVELS, counts, strict=True):
+            for level, count in enumerate(counts, start=1):
                 yield from procedural.generate(
                     family, level, count, split=split, seed=self.builder_config.seed, avoid=seen
                 )

@@ -14,11 +14,10 @@ import string
 import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from rstar_jax.problems import sequences
-
-LEVELS = (1, 2, 3, 4)
+from rstar_jax.problems import sequences, stages
 
 _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 _LITERAL = re.compile(r"\b\d+\b")
@@ -28,13 +27,14 @@ _LITERAL = re.compile(r"\b\d+\b")
 class Family:
     """One kind of problem.
 
-    dataset: its name in reasoning-gym. levels: the generator's arguments, one dict a level.
+    items: (seed, size, **arguments of a level) -> the (question, answer) of so many problems.
+    levels: these arguments, one dict a level; levels count from 1.
     admissible: (question, answer, level) -> whether it is of this level, and a right answer means a right program.
     program: the lines that solve a question, one operation a line; the last one prints the answer and an error, 0.
     fresh: (code, question, draw) -> the code with other numbers in the place of the question's.
     """
 
-    dataset: str
+    items: Callable[..., Iterator[tuple[str, str]]]
     levels: tuple[dict, ...]
     admissible: Callable[[str, str, int], bool]
     program: Callable[[str], list[str]]
@@ -49,6 +49,14 @@ def reasoning_gym() -> types.ModuleType:
         warnings.simplefilter("ignore")
         import reasoning_gym
     return reasoning_gym
+
+
+def _of_reasoning_gym(name: str, seed: int, size: int, **arguments: Any) -> Iterator[tuple[str, str]]:
+    """`Family.items` of a data set of reasoning-gym."""
+    source = reasoning_gym().create_dataset(name, size=size, seed=seed, **arguments)
+    for index in range(size):  # its own iterator makes an item twice
+        item = source[index]
+        yield item["question"].strip(), str(item["answer"])
 
 
 def _solve(expression: str) -> list[str]:
@@ -134,7 +142,7 @@ def _count_legs(question: str) -> list[str]:
 
 FAMILIES = {
     "chain_sum": Family(
-        dataset="chain_sum",
+        items=functools.partial(_of_reasoning_gym, "chain_sum"),
         levels=tuple(
             dict(min_terms=low, max_terms=high, min_digits=1, max_digits=2)
             for low, high in ((2, 4), (5, 5), (6, 6), (7, 7))
@@ -144,7 +152,7 @@ FAMILIES = {
         fresh=_fresh_literals,
     ),
     "basic_arithmetic": Family(
-        dataset="basic_arithmetic",
+        items=functools.partial(_of_reasoning_gym, "basic_arithmetic"),
         levels=tuple(
             dict(
                 min_terms=low,
@@ -161,7 +169,7 @@ FAMILIES = {
         fresh=_fresh_literals,
     ),
     "leg_counting": Family(
-        dataset="leg_counting",
+        items=functools.partial(_of_reasoning_gym, "leg_counting"),
         levels=tuple(
             dict(min_animals=low, max_animals=high, min_instances=2, max_instances=15)
             for low, high in ((2, 3), (4, 4), (5, 5), (6, 6))
@@ -171,10 +179,20 @@ FAMILIES = {
         fresh=_fresh_literals,
     ),
     "number_sequence": Family(
-        dataset="number_sequence",
+        items=functools.partial(_of_reasoning_gym, "number_sequence"),
         levels=tuple(dict(min_terms=5, max_terms=5, max_complexity=most) for most in (1, 1, 3, 3)),
         admissible=sequences.admissible,
         program=sequences.program,
         fresh=sequences.fresh,
+    ),
+    "stages": Family(
+        items=stages.items,
+        levels=tuple(
+            dict(least=least, most=most, largest_term=5)
+            for least, most in ((1, 2), (3, 4), (5, 5), (6, 6), (7, 8), (9, 10))
+        ),
+        admissible=lambda question, answer, level: True,
+        program=stages.program,
+        fresh=stages.fresh,
     ),
 }

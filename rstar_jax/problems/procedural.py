@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping
 
-from rstar_jax.problems.families import FAMILIES, LEVELS, reasoning_gym
+from rstar_jax.problems.families import FAMILIES
 from rstar_jax.problems.problem import Problem
 from rstar_jax.trajectory import markers, steps
 
@@ -33,8 +33,11 @@ class ProceduralProblems:
             for family, levels in counts.items():
                 if family not in FAMILIES:
                     raise ValueError(f"ProceduralProblems: {family!r} is not one of {', '.join(FAMILIES)}")
-                if len(levels) != len(LEVELS):
-                    raise ValueError(f"ProceduralProblems: expected {len(LEVELS)} counts, one a level, got {levels}")
+                there = len(FAMILIES[family].levels)
+                if len(levels) > there:
+                    raise ValueError(
+                        f"ProceduralProblems: expected at most {there} counts for {family!r}, one a level, got {levels}"
+                    )
 
 
 def generate(
@@ -46,16 +49,12 @@ def generate(
     """
     kind = FAMILIES[family]
     key = hashlib.sha256(f"{split}/{family}/{level}/{seed}".encode()).digest()
-    source = reasoning_gym().create_dataset(
-        kind.dataset, size=_DRAWS * (count + 1), seed=int.from_bytes(key[:4]) >> 1, **kind.levels[level - 1]
-    )
+    source = kind.items(int.from_bytes(key[:4]) >> 1, _DRAWS * (count + 1), **kind.levels[level - 1])
     seen = set() if avoid is None else avoid
     found = 0
-    for index in range(len(source)):
+    for question, answer in source:
         if found == count:
             return
-        item = source[index]
-        question, answer = item["question"].strip(), str(item["answer"])
         if question in seen or not kind.admissible(question, answer, level):
             continue
         yield Problem(

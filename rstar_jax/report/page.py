@@ -41,6 +41,7 @@ def report(run_dir: epath.PathLike) -> epath.Path:
     page = _render(
         run=run_dir.name,
         tiles=tables.headline(metrics),
+        coverage=tables.coverage_table(metrics),
         round_table=tables.round_table(metrics),
         group_tables=[table for table in groups if table],
         pictures=_draw(metrics, folder),

@@ -117,6 +117,24 @@ def headline(metrics: Metrics) -> list[Tile]:
     return tiles
 
 
+def coverage_table(metrics: Metrics) -> Table | None:
+    """One row a round, one column a level: what search solved of the round's problems (paper: Table 2)."""
+    found = [metric for metric in metrics.named("solved_share") if metric.split == TRAIN and metric.level is not None]
+    if not found:
+        return None
+    levels = sorted({metric.level for metric in found})
+    rows = []
+    for round in sorted({metric.round for metric in found}):
+        values = [metrics.get("solved_share", round, TRAIN, level=level) for level in levels]
+        rows.append(Row(str(round), tuple(percent(value.value) if value else MISSING for value in values)))
+    return Table(
+        "Coverage: the training problems of each level that a search solved",
+        "round",
+        tuple((f"level {level}", "") for level in levels),
+        tuple(rows),
+    )
+
+
 def round_table(metrics: Metrics) -> Table | None:
     """One row a round and one for the control; None without a number."""
     rounds = metrics.rounds()

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from rstar_jax.problems import datasets, procedural, sequences
-from rstar_jax.problems.families import FAMILIES, LEVELS
+from rstar_jax.problems import datasets, procedural, sequences, stages
+from rstar_jax.problems.families import FAMILIES
 from rstar_jax.trajectory import steps
 from rstar_jax.verifier import Request, Verifier
 
@@ -14,7 +14,7 @@ from rstar_jax.verifier import Request, Verifier
 def test_worked_examples_give_the_generators_answer(family):
     problems = [
         problem
-        for level in LEVELS[:3]  # chains of four operations are rare, and found slowly
+        for level in range(1, 4)  # number sequences of four operations are rare, and found slowly
         for problem in procedural.generate(family, level, 15, split="test", seed=1)
     ]
     with Verifier(workers=1) as verifier:
@@ -23,18 +23,17 @@ def test_worked_examples_give_the_generators_answer(family):
     assert [outcome.output.strip() for outcome in outcomes] == [f"{problem.answer} 0" for problem in problems]
     for problem in problems:
         assert steps.boxed_answer(procedural.worked_example(problem)) == problem.answer
-        if family != "number_sequence":
+        if family not in ("number_sequence", "stages"):
             assert not re.search(r"\b0\b", problem.question)  # a term that may be skipped and nobody sees it
 
 
-def test_levels_have_more_and_more_steps():
+@pytest.mark.parametrize("family", ["chain_sum", "stages"])
+def test_levels_have_more_and_more_steps(family):
     means = []
-    for level in LEVELS:
-        programs = [
-            procedural.worked_program(p) for p in procedural.generate("chain_sum", level, 20, split="test", seed=1)
-        ]
+    for level, _ in enumerate(FAMILIES[family].levels, start=1):
+        programs = [procedural.worked_program(p) for p in procedural.generate(family, level, 20, split="test", seed=1)]
         means.append(sum(map(len, programs)) / len(programs))
-    assert means == sorted(means) and means[3] > 2 * means[0]
+    assert means == sorted(means) and means[3] > 1.5 * means[0]
 
 
 def test_a_seed_and_a_split_give_their_own_problems():
@@ -75,8 +74,8 @@ def test_unknown_families_and_wrong_counts_are_refused():
     counts = {"chain_sum": (1, 1, 1, 1)}
     with pytest.raises(ValueError, match="'algebra' is not one of"):
         procedural.ProceduralProblems(bootstrap={"algebra": (1, 1, 1, 1)}, rounds=(), heldout=counts)
-    with pytest.raises(ValueError, match="expected 4 counts"):
-        procedural.ProceduralProblems(bootstrap=counts, rounds=({"chain_sum": (1, 1)},), heldout=counts)
+    with pytest.raises(ValueError, match="expected at most 4 counts"):
+        procedural.ProceduralProblems(bootstrap=counts, rounds=({"chain_sum": (1, 1, 1, 1, 1)},), heldout=counts)
 
 
 @pytest.mark.parametrize(
@@ -104,3 +103,29 @@ def test_right_programs_stay_right_on_fresh_numbers(family):
     for problem, outcome in zip(problems, outcomes, strict=True):
         result, error = outcome.output.split()
         assert error == "0" and result != problem.answer
+
+
+@pytest.mark.parametrize("level", range(1, len(FAMILIES["stages"].levels) + 1))
+def test_each_stage_has_one_rule_and_the_answer_follows_from_it(level):
+    """By brute force: of all the rules there are, one fits each stage if multiplying goes before adding."""
+    arguments = FAMILIES["stages"].levels[level - 1]
+    rules = [("*", k) for k in (2, 3)] + [(sign, k) for k in range(1, arguments["largest_term"] + 1) for sign in "+-"]
+    for question, answer in stages.items(level, 50, **arguments):
+        *shown, value = (int(number) for number in re.findall(r"\d+", question))
+        assert arguments["least"] <= len(shown) - 1 <= arguments["most"] and len(set(shown)) == len(shown)
+        for before, after in zip(shown[:-1], shown[1:], strict=True):
+            sign, number = next(
+                (sign, k) for sign, k in rules if {"*": before * k, "+": before + k, "-": before - k}[sign] == after
+            )
+            value = {"*": value * number, "+": value + number, "-": value - number}[sign]
+        assert str(value) == answer
+
+
+def test_a_program_of_stages_counts_the_rules_that_do_not_fit():
+    right = stages.program("Stage by stage 4 > 8 > 5. What comes of 7?")
+    assert right == ["t, e = 7, 0", "e += 4 != 8 / 2; t *= 2", "e += 8 != 5 + 3; t -= 3", "print(t, e)"]
+    wrong = [line.replace("5 + 3", "5 + 2").replace("t -= 3", "t -= 2") for line in right]
+    with Verifier(workers=1) as verifier:
+        programs = tuple("\n".join(lines) for lines in (right, wrong))
+        outcomes = verifier.run([Request(prefix="", candidates=programs)])[0]
+    assert [outcome.output.strip() for outcome in outcomes] == ["11 0", "12 1"]

@@ -59,7 +59,7 @@ def page(run) -> Reader:
 
 
 def test_table_of_rounds_holds_the_metrics(page):
-    heads, *rows = page.tables[0]
+    heads, *rows = page.tables[1]
     parts = ("level", "step", "kind", "phase", "trajectories")
     means = {(m["name"], m["round"]): m["value"] for m in run_folder.metrics() if not any(part in m for part in parts)}
     names = {
@@ -85,8 +85,19 @@ def test_table_of_rounds_holds_the_metrics(page):
     assert rows[3][1] == f"{100 * means['control_greedy_accuracy', 2]:.1f} %"
 
 
+def test_coverage_by_level_and_round_comes_first(page):
+    heads, *rows = page.tables[0]
+    solved = {
+        (m["round"], m["level"]): m["value"]
+        for m in run_folder.metrics()
+        if m["name"] == "solved_share" and "level" in m
+    }
+    assert heads == ["round", *(f"level {level}" for level in run_folder.LEVELS)]
+    assert rows == [[str(n), *(f"{100 * solved[n, level]:.1f} %" for level in run_folder.LEVELS)] for n in (1, 2)]
+
+
 def test_table_of_levels_holds_the_metrics(page):
-    heads, *rows = page.tables[2]
+    heads, *rows = page.tables[3]
     levels = {(m["name"], m["round"], m["level"]): m["value"] for m in run_folder.metrics() if "level" in m}
     assert [row[0] for row in rows] == [str(level) for level in run_folder.LEVELS]
     for row, level in zip(rows, run_folder.LEVELS, strict=True):
@@ -95,7 +106,7 @@ def test_table_of_levels_holds_the_metrics(page):
 
 
 def test_table_of_trajectories_holds_the_metrics(page):
-    assert page.tables[1] == [
+    assert page.tables[2] == [
         ["trajectories", "1", "2", "4"],
         ["best", "56.2 %", "62.5 %", "75.0 %"],
         ["top majority", "53.1 %", "56.2 %", "62.5 %"],
