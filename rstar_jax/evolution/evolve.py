@@ -112,6 +112,7 @@ class Evolution:
         self._phase(last, "evaluate_control", self._evaluate_control)
         self._phase(last, "evaluate_samples", lambda: self._evaluate_samples(last))
         self._phase(last, "evaluate_search", lambda: self._evaluate_search(last))
+        self._phase(last, "evaluate_equal_tokens", lambda: self._evaluate_equal_tokens(last))
         self._phase(last, "evaluate_pairs", lambda: self._evaluate_pairs(last))
 
     def _phase(self, number: int, name: str, work: Callable[[], None]) -> None:
@@ -334,6 +335,28 @@ class Evolution:
         )
         for name, own in values.items():
             self._note(number, name, problems, own, "heldout")
+        self._note_tokens(number, "sample_tokens", engine, len(problems) * samples)
+
+    def _note_tokens(self, number: int, name: str, engine: Engine, count: int) -> None:
+        """How many tokens the engine sampled for each of `count` solutions, or searches."""
+        self.folder.metrics.add(round=number, name=name, value=engine.stats.sampled_tokens / count, split="heldout")
+
+    def _evaluate_equal_tokens(self, number: int) -> None:
+        """The majority vote of as many samples as cost the tokens of the test-time search."""
+        tokens = {row["name"]: row["value"] for row in self.folder.metrics.rows if row["name"].endswith("_tokens")}
+        samples = max(round(tokens["search_tokens"] / tokens["sample_tokens"]), 1)
+        problems = self._frontier()
+        values = evaluation.sampled_accuracy(
+            problems,
+            samples,
+            sampler=self.world.engine(self._policy(number), sampling=self.config.evaluation.sampling),
+            verifier=self.world.verifier,
+            grader=self.world.grader,
+            max_prefix_tokens=self.config.decoding.max_prefix_tokens,
+            seed=self.config.seed,
+        )
+        self.folder.metrics.add(round=number, name="equal_tokens_samples", value=samples, split="heldout")
+        self._note(number, "equal_tokens_majority_accuracy", problems, values["majority_accuracy"], "heldout")
 
     def _evaluate_search(self, number: int) -> None:
         problems, settings = self._frontier(), self.config.evaluation
@@ -343,6 +366,7 @@ class Evolution:
         answers = evaluation.search_answers(trees, self.world.grader, settings.vote)
         right = evaluation.grade_answers([problem.answer for problem in problems], answers, self.world.grader)
         self._note(number, "search_accuracy", problems, right, "heldout")
+        self._note_tokens(number, "search_tokens", engine, len(problems))
         if settings.trajectories > 1:
             curve = evaluation.scaling_curve(problems, trees, self.world.grader, settings.vote)
             for row in evaluation.scaling_rows(problems, curve, settings.frontier_levels):

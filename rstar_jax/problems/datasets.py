@@ -30,12 +30,12 @@ class ProceduralMathConfig(tfds.core.BuilderConfig):
     """`ProceduralProblems` and a seed as TFDS wants them."""
 
     def __init__(self, problems: procedural.ProceduralProblems, seed: int):
-        super().__init__(name="default", version="1.0.0", description="reasoning-gym problems at four levels")
+        super().__init__(name="default", version="1.0.0", description="procedural problems by level")
         self.problems, self.seed = problems, seed
 
 
 class ProceduralMath(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Problems of reasoning-gym: splits `bootstrap` (with worked examples), `round_1`..., `heldout`."""
+    """Procedural problems: splits `bootstrap` (with worked examples), `round_1`..., `heldout`."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS: list[ProceduralMathConfig] = []

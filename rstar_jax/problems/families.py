@@ -1,7 +1,7 @@
 """The families of procedural problems: which questions are asked, and how each is solved, one operation a step.
 
-Every program ends by printing its result and an error: how far a sum is from the whole expression, how many of the
-given terms a rule gets wrong. So a program says of itself, in its output, what a preference model can learn to read.
+Every program ends by printing its result and an error: how far a sum is from the whole expression, how many terms a
+rule gets wrong, how many stages of a walk. So a program says of itself what a preference model can learn to read.
 """
 
 import ast
@@ -189,7 +189,7 @@ FAMILIES = {
         items=stages.items,
         levels=tuple(
             dict(least=least, most=most, largest_term=5)
-            for least, most in ((1, 2), (3, 4), (5, 5), (6, 6), (7, 8), (9, 10))
+            for least, most in ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12))
         ),
         admissible=lambda question, answer, level: True,
         program=stages.program,

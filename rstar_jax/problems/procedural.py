@@ -1,4 +1,4 @@
-"""Procedural problems at four levels, and the worked examples of the bootstrap.
+"""Procedural problems at several levels, and the worked examples of the bootstrap.
 
 Writing worked examples is what the 236B model does in round 1 of the paper (section 3.3); here the families' own
 programs do it.
@@ -17,7 +17,7 @@ _DRAWS = 3000  # for each question, until one is admissible and new, on average,
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProceduralProblems:
-    """Which problems a run is made of. Counts are for levels 1 to 4; the keys of a dict are names of FAMILIES.
+    """Which problems a run is made of: {name in FAMILIES: how many of its levels 1, 2, ...}.
 
     bootstrap: worked examples of each family: many easy ones and a thin tail of harder ones, without which a policy
     never writes more steps than it has seen. rounds: for each round, problems of each family; their final answers are

@@ -1,85 +1,70 @@
-"""Stages: a number passes through a machine, stage by stage, and what each stage does has to be found.
+"""Stages: a walk over the alphabet, stage by stage; how long each stage is has to be found.
 
-Every stage adds a number, takes one away, or multiplies by one, and one example shows what goes in and what comes out.
-Finding a stage's rule is arithmetic in the head; checking it is one comparison, which the program makes and counts.
-Each step is the same act at every number of stages: the next two numbers, the rule, its use.
+Finding a stage's length is arithmetic in the head; checking it is one comparison, which the program makes and counts.
+Each step is the same act at every number of stages: the next letter, the length, its use. A letter is one token, so
+that what stands after it in the question is found in the same way wherever it stands. The answer is a
+check number, in which every length and their order has a say, as in bank account numbers (ISO 7064).
 """
 
 import random
 import re
+import string
 from collections.abc import Iterator
 
-_FACTORS = range(2, 4)
-_SHOWN = range(2, 41)
-_LARGEST_ANSWER = 999
-
-Rule = tuple[str, int]
+_LETTERS = string.ascii_uppercase  # A is 1
+_FACTOR, _MODULUS = 7, 997  # a sum would be right by luck: the lengths of many walks add up to it
+_BEGINNINGS = range(2, 100)
+_NAMES = f"{', '.join(_LETTERS)} = range(1, {len(_LETTERS) + 1})"
 
 
 def items(seed: int, size: int, *, least: int, most: int, largest_term: int) -> Iterator[tuple[str, str]]:
-    """(question, answer) of `size` machines of `least` to `most` stages, which add or take away at most `largest_term`."""
+    """(question, answer) of `size` walks of `least` to `most` stages, each of at most `largest_term` letters."""
     generator = random.Random(seed)
     found = 0
     while found < size:
         stages = generator.randint(least, most)
-        shown = [generator.choice(_SHOWN)]
-        rules = []
-        while len(rules) < stages and (rule := _draw(generator, shown, largest_term)):
-            rules.append(rule)
-            shown.append(_apply(shown[-1], rule))
-        entered = value = generator.choice(_SHOWN)
-        for rule in rules:
-            value = _apply(value, rule)
-        if len(rules) == stages and entered != shown[0] and abs(value) <= _LARGEST_ANSWER:
+        shown = [generator.randrange(len(_LETTERS))]
+        while len(shown) <= stages and (after := _reached(shown, largest_term)):
+            shown.append(generator.choice(after))
+        if len(shown) > stages:  # else it went where every letter near has been
             found += 1
-            yield f"Stage by stage {' > '.join(map(str, shown))}. What comes of {entered}?", str(value)
+            begin = generator.choice(_BEGINNINGS)
+            letters = " > ".join(_LETTERS[place] for place in shown)
+            check = begin
+            for before, after in zip(shown[:-1], shown[1:], strict=True):
+                check = check * _FACTOR % _MODULUS + abs(after - before)
+            yield f"Begin with {begin}. What is the check number of the walk {letters}?", str(check)
 
 
 def program(question: str) -> list[str]:
-    """One stage a line: undone it gives what went in, else it counts as an error; then it is done to the number asked.
+    """One stage a line: gone back it ends where it began, else it counts as an error; then its length is added
+    to a multiple of the number so far, of which the remainder is kept.
 
-    The last line prints the result and the errors.
+    The last line prints the check number and the errors.
     """
-    shown, entered = _read(question)
-    lines = [f"t, e = {entered}, 0"]
+    shown, begin = _read(question)
+    lines = [f"{_NAMES}\nm, t, e = {_MODULUS}, {begin}, 0"]
     for before, after in zip(shown[:-1], shown[1:], strict=True):
-        sign, number = _rule(before, after)
-        undone = {"+": "-", "-": "+", "*": "/"}[sign]
-        lines.append(f"e += {before} != {after} {undone} {number}; t {sign}= {number}")
+        term = _LETTERS.index(after) - _LETTERS.index(before)
+        back = "-" if term > 0 else "+"
+        lines.append(f"e += {before} != {after} {back} {abs(term)}; t = t * {_FACTOR} % m + {abs(term)}")
     return [*lines, "print(t, e)"]
 
 
 def fresh(code: str, question: str, draw: int) -> str:
-    """`code` for another number to enter."""
-    _, entered = _read(question)
+    """`code` beginning with another number."""
+    _, begin = _read(question)
     other = random.Random(f"{question}/{draw}").randrange(10**5, 10**6)
-    return re.sub(rf"t, e = {entered}\b", f"t, e = {other}", code)
+    return re.sub(rf"m, t, e = {_MODULUS}, {begin}\b", f"m, t, e = {_MODULUS}, {other}", code)
 
 
-def _read(question: str) -> tuple[list[int], int]:
-    *shown, entered = map(int, re.findall(r"\d+", question))
-    return shown, entered
+def _reached(shown: list[int], largest_term: int) -> list[int]:
+    """The letters that a stage can lead to and that are not shown yet."""
+    at = shown[-1]
+    near = range(max(at - largest_term, 0), min(at + largest_term + 1, len(_LETTERS)))
+    return [place for place in near if place not in shown]
 
 
-def _draw(generator: random.Random, shown: list[int], largest_term: int) -> Rule | None:
-    """A rule that leads on from the last number to one that is not shown yet; None if none of the kind drawn does."""
-    sign = generator.choice("+-*")
-    numbers = _FACTORS if sign == "*" else range(1, largest_term + 1)
-    fitting = []
-    for number in numbers:
-        after = _apply(shown[-1], (sign, number))
-        if after in _SHOWN and after not in shown and _rule(shown[-1], after) == (sign, number):
-            fitting.append((sign, number))
-    return generator.choice(fitting) if fitting else None
-
-
-def _rule(before: int, after: int) -> Rule:
-    """What a stage does: it multiplies where it can have multiplied."""
-    if after % before == 0 and after // before in _FACTORS:
-        return "*", after // before
-    return ("+", after - before) if after > before else ("-", before - after)
-
-
-def _apply(value: int, rule: Rule) -> int:
-    sign, number = rule
-    return {"+": value + number, "-": value - number, "*": value * number}[sign]
+def _read(question: str) -> tuple[list[str], int]:
+    begin, letters = re.findall(r"Begin with (\d+)\. What is the check number of the walk (.*)\?", question)[0]
+    return letters.split(" > "), int(begin)

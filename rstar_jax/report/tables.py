@@ -32,6 +32,12 @@ def columns(k: int) -> tuple[Column, ...]:
             f"best of {k}", "best_of_n_accuracy", HELD_OUT, f"the one of {k} independent samples that the PPM chooses"
         ),
         Column(f"search@{k}", "search_accuracy", HELD_OUT, "the answer that the PPM chooses from a test-time search"),
+        Column(
+            "majority, equal tokens",
+            "equal_tokens_majority_accuracy",
+            HELD_OUT,
+            "the most frequent answer of as many samples as cost the tokens of that search",
+        ),
         Column(f"pass@{k}", f"pass_at_{k}", HELD_OUT, f"at least one of {k} independent samples is right"),
         Column("PPM pairs", "ppm_pair_accuracy", HELD_OUT, "preference pairs of which the PPM prefers the better side"),
         Column("solved", "solved_share", TRAIN, "training problems with a right answer in their tree"),

@@ -106,26 +106,29 @@ def test_right_programs_stay_right_on_fresh_numbers(family):
 
 
 @pytest.mark.parametrize("level", range(1, len(FAMILIES["stages"].levels) + 1))
-def test_each_stage_has_one_rule_and_the_answer_follows_from_it(level):
-    """By brute force: of all the rules there are, one fits each stage if multiplying goes before adding."""
+def test_each_stage_leads_to_another_letter_and_the_answer_follows(level):
     arguments = FAMILIES["stages"].levels[level - 1]
-    rules = [("*", k) for k in (2, 3)] + [(sign, k) for k in range(1, arguments["largest_term"] + 1) for sign in "+-"]
     for question, answer in stages.items(level, 50, **arguments):
-        *shown, value = (int(number) for number in re.findall(r"\d+", question))
+        value, *shown = re.findall(r"\b[A-Z]\b|\d+", question)
         assert arguments["least"] <= len(shown) - 1 <= arguments["most"] and len(set(shown)) == len(shown)
-        for before, after in zip(shown[:-1], shown[1:], strict=True):
-            sign, number = next(
-                (sign, k) for sign, k in rules if {"*": before * k, "+": before + k, "-": before - k}[sign] == after
-            )
-            value = {"*": value * number, "+": value + number, "-": value - number}[sign]
-        assert str(value) == answer
+        terms = [ord(after) - ord(before) for before, after in zip(shown[:-1], shown[1:], strict=True)]
+        assert all(0 < abs(term) <= arguments["largest_term"] for term in terms)
+        check = int(value)
+        for term in terms:
+            check = 7 * check % 997 + abs(term)
+        assert answer == str(check)
 
 
 def test_a_program_of_stages_counts_the_rules_that_do_not_fit():
-    right = stages.program("Stage by stage 4 > 8 > 5. What comes of 7?")
-    assert right == ["t, e = 7, 0", "e += 4 != 8 / 2; t *= 2", "e += 8 != 5 + 3; t -= 3", "print(t, e)"]
-    wrong = [line.replace("5 + 3", "5 + 2").replace("t -= 3", "t -= 2") for line in right]
+    names, *right = stages.program("Begin with 7. What is the check number of the walk D > H > E?")
+    assert names.endswith("Z = range(1, 27)\nm, t, e = 997, 7, 0")
+    assert right == [
+        "e += D != H - 4; t = t * 7 % m + 4",
+        "e += H != E + 3; t = t * 7 % m + 3",
+        "print(t, e)",
+    ]
+    wrong = [line.replace("E + 3", "E + 2").replace("m + 3", "m + 2") for line in right]
     with Verifier(workers=1) as verifier:
-        programs = tuple("\n".join(lines) for lines in (right, wrong))
+        programs = tuple("\n".join([names, *lines]) for lines in (right, wrong))
         outcomes = verifier.run([Request(prefix="", candidates=programs)])[0]
-    assert [outcome.output.strip() for outcome in outcomes] == ["11 0", "12 1"]
+    assert [outcome.output.strip() for outcome in outcomes] == ["374 0", "373 1"]
