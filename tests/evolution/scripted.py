@@ -32,7 +32,9 @@ class ScriptedEngine(AtOnce):
         return self.tokenizer.encode(text)
 
     def expand(self, prefixes, n, *, stops):
-        return [[self._step(prefix, i, stops) for i in range(n)] for prefix in prefixes]
+        found = [[self._step(prefix, i, stops) for i in range(n)] for prefix in prefixes]
+        self.engine.stats.sampled_tokens += sum(len(step.tokens) for row in found for step in row)
+        return found
 
     def _step(self, prefix, sample, stops):
         rng = random.Random(f"{self.seed}{prefix.key}{sample}")
