@@ -189,7 +189,7 @@ FAMILIES = {
         items=stages.items,
         levels=tuple(
             dict(least=least, most=most, largest_term=5)
-            for least, most in ((1, 2), (3, 4), (5, 5), (6, 6), (7, 8), (9, 10))
+            for least, most in ((1, 2), (3, 4), (5, 5), (6, 6), (7, 7), (8, 9))
         ),
         admissible=lambda question, answer, level: True,
         program=stages.program,
