@@ -34,9 +34,9 @@ class ProceduralProblems:
                 if family not in FAMILIES:
                     raise ValueError(f"ProceduralProblems: {family!r} is not one of {', '.join(FAMILIES)}")
                 there = len(FAMILIES[family].levels)
-                if len(levels) > there:
+                if len(levels) != there:
                     raise ValueError(
-                        f"ProceduralProblems: expected at most {there} counts for {family!r}, one a level, got {levels}"
+                        f"ProceduralProblems: {family!r}: expected {there} counts, one a level, got {levels}"
                     )
 
 

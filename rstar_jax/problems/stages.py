@@ -2,8 +2,8 @@
 
 Finding a stage's length is arithmetic in the head; checking it is one comparison, which the program makes and counts.
 Each step is the same act at every number of stages: the next letter, the length, its use. A letter is one token, so
-that what stands after it in the question is found in the same way wherever it stands. The answer is a
-check number, in which every length and their order has a say, as in bank account numbers (ISO 7064).
+that what stands after it in the question is found in the same way wherever it stands. The answer is a check
+number, in which every length and their order have a say: sums are right by luck, or with stages left out.
 """
 
 import random
@@ -12,7 +12,7 @@ import string
 from collections.abc import Iterator
 
 _LETTERS = string.ascii_uppercase  # A is 1
-_FACTOR, _MODULUS = 7, 997  # a sum would be right by luck: the lengths of many walks add up to it
+_FACTOR, _MODULUS = 7, 997
 _BEGINNINGS = range(2, 100)
 _NAMES = f"{', '.join(_LETTERS)} = range(1, {len(_LETTERS) + 1})"
 
@@ -37,8 +37,7 @@ def items(seed: int, size: int, *, least: int, most: int, largest_term: int) -> 
 
 
 def program(question: str) -> list[str]:
-    """One stage a line: gone back it ends where it began, else it counts as an error; then its length is added
-    to a multiple of the number so far, of which the remainder is kept.
+    """One stage a line: whether going back ends where it began, else an error; then the check number with its length.
 
     The last line prints the check number and the errors.
     """

@@ -101,6 +101,14 @@ def undisturbed(tmp_path_factory):
     return run_dir
 
 
+def test_the_majority_at_equal_tokens_has_the_samples_that_the_search_could_pay(undisturbed):
+    rows = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    last = {row["name"]: row["value"] for row in rows if row["round"] == 2 and "level" not in row}
+    assert last["search_tokens"] > last["sample_tokens"] > 0
+    assert last["equal_tokens_samples"] == round(last["search_tokens"] / last["sample_tokens"])
+    assert 0 <= last["equal_tokens_majority_accuracy"] <= 1
+
+
 def test_the_loop_says_how_busy_it_was(undisturbed):
     rows = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
     speed = {row["name"]: row["value"] for row in rows if row["name"].startswith("speed_") and row["round"] == 2}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from rstar_jax.models import Decoder, DecoderConfig, attention, parameters
+from rstar_jax.models import Decoder, DecoderConfig, attention, decoder, parameters
 from rstar_jax.partitioning import MeshConfig, make_mesh, spec
 
 MODEL = DecoderConfig(vocabulary_size=64, layers=2, embed=32, heads=4, kv_heads=2, head=8, mlp=32)
@@ -35,6 +35,23 @@ def test_a_token_sees_nothing_after_it(policy):
     before, after = logits(policy, tokens), logits(policy, changed)
     np.testing.assert_array_equal(before[0, :7], after[0, :7])
     assert not np.allclose(before[0, 7:], after[0, 7:])
+
+
+@pytest.mark.parametrize("plain", [{"_FEW_LAYERS": 0}, {"_linear": jnp.matmul}])
+def test_unrolled_layers_and_turned_products_change_nothing(policy, monkeypatch, plain):
+    """A loop over the layers, and products whose gradient is JAX's own, give the same values and gradients."""
+    tokens = np.random.default_rng(0).integers(0, 64, (3, 12))
+
+    def loss(policy):
+        return jnp.mean(jax.nn.logsumexp(logits(policy, tokens), axis=-1) ** 2)
+
+    value, gradients = jax.value_and_grad(loss)(policy)
+    for name, other in plain.items():
+        monkeypatch.setattr(decoder, name, other)
+    slow_value, slow_gradients = jax.value_and_grad(loss)(policy)
+    np.testing.assert_allclose(value, slow_value, rtol=1e-6)
+    for fast, slow in zip(jax.tree.leaves(gradients), jax.tree.leaves(slow_gradients), strict=True):
+        np.testing.assert_allclose(fast, slow, rtol=1e-4, atol=1e-6 * float(jnp.max(jnp.abs(slow))))
 
 
 def test_padding_changes_nothing(policy):

@@ -23,7 +23,7 @@ def test_worked_examples_give_the_generators_answer(family):
     assert [outcome.output.strip() for outcome in outcomes] == [f"{problem.answer} 0" for problem in problems]
     for problem in problems:
         assert steps.boxed_answer(procedural.worked_example(problem)) == problem.answer
-        if family not in ("number_sequence", "stages"):
+        if family != "number_sequence":
             assert not re.search(r"\b0\b", problem.question)  # a term that may be skipped and nobody sees it
 
 
@@ -33,7 +33,7 @@ def test_levels_have_more_and_more_steps(family):
     for level, _ in enumerate(FAMILIES[family].levels, start=1):
         programs = [procedural.worked_program(p) for p in procedural.generate(family, level, 20, split="test", seed=1)]
         means.append(sum(map(len, programs)) / len(programs))
-    assert means == sorted(means) and means[3] > 1.5 * means[0]
+    assert means == sorted(means) and means[3] > 2 * means[0]
 
 
 def test_a_seed_and_a_split_give_their_own_problems():
@@ -74,8 +74,8 @@ def test_unknown_families_and_wrong_counts_are_refused():
     counts = {"chain_sum": (1, 1, 1, 1)}
     with pytest.raises(ValueError, match="'algebra' is not one of"):
         procedural.ProceduralProblems(bootstrap={"algebra": (1, 1, 1, 1)}, rounds=(), heldout=counts)
-    with pytest.raises(ValueError, match="expected at most 4 counts"):
-        procedural.ProceduralProblems(bootstrap=counts, rounds=({"chain_sum": (1, 1, 1, 1, 1)},), heldout=counts)
+    with pytest.raises(ValueError, match="expected 4 counts"):
+        procedural.ProceduralProblems(bootstrap=counts, rounds=({"chain_sum": (1, 1)},), heldout=counts)
 
 
 @pytest.mark.parametrize(

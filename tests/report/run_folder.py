@@ -50,6 +50,7 @@ def metrics(rounds: int = 3) -> list[dict]:
         add_levels("pass_at_8", greedy + 0.11)
         add_levels("best_of_n_accuracy", greedy + 0.05)
         add_levels("search_accuracy", greedy + 0.07)
+        add_levels("equal_tokens_majority_accuracy", greedy + 0.04)
         for size in (1, 2, 4):
             add("scaling_best", 0.5 + 0.0625 * size, trajectories=size)
             add("scaling_top_majority", 0.5 + 0.03125 * size, trajectories=size)
