@@ -1,7 +1,7 @@
 """The families of procedural problems: which questions are asked, and how each is solved, one operation a step.
 
-Every program ends by printing its result and an error: how far a sum is from the whole expression, how many terms a
-rule gets wrong, how many stages of a walk. So a program says of itself what a preference model can learn to read.
+A preference model needs something to read. Programs of most families end by printing an error beside their result: how
+far a sum is from the whole expression, how many terms a rule gets wrong. In shortcuts it is how a step goes about it.
 """
 
 import ast
@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rstar_jax.problems import sequences, stages
+from rstar_jax.problems import sequences, shortcuts
 
 _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 _LITERAL = re.compile(r"\b\d+\b")
@@ -30,8 +30,9 @@ class Family:
     items: (seed, size, **arguments of a level) -> the (question, answer) of so many problems.
     levels: these arguments, one dict a level; levels count from 1.
     admissible: (question, answer, level) -> whether it is of this level, and a right answer means a right program.
-    program: the lines that solve a question, one operation a line; the last one prints the answer and an error, 0.
+    program: the lines that solve a question, one operation a line; the last one prints the answer, then `passed`.
     fresh: (code, question, draw) -> the code with other numbers in the place of the question's.
+    passed: what a right program prints behind its answer: an error of 0, mostly.
     """
 
     items: Callable[..., Iterator[tuple[str, str]]]
@@ -39,6 +40,7 @@ class Family:
     admissible: Callable[[str, str, int], bool]
     program: Callable[[str], list[str]]
     fresh: Callable[[str, str, int], str]
+    passed: str = "0"
 
 
 def reasoning_gym() -> types.ModuleType:
@@ -185,14 +187,19 @@ FAMILIES = {
         program=sequences.program,
         fresh=sequences.fresh,
     ),
-    "stages": Family(
-        items=stages.items,
-        levels=tuple(
-            dict(least=least, most=most, largest_term=5)
-            for least, most in ((1, 2), (3, 4), (5, 5), (6, 6), (7, 7), (8, 9))
+    "shortcuts": Family(
+        items=shortcuts.items,
+        levels=(
+            dict(failing=(), least=1, most=2),
+            dict(failing=(), least=3, most=4),
+            dict(failing=(1,), least=4, most=4),
+            dict(failing=(1, 1), least=4, most=4),
+            dict(failing=(1, 1, 1), least=4, most=4),
+            dict(failing=(1, 1, 1, 1), least=4, most=4),
         ),
         admissible=lambda question, answer, level: True,
-        program=stages.program,
-        fresh=stages.fresh,
+        program=shortcuts.program,
+        fresh=shortcuts.fresh,
+        passed="",
     ),
 }

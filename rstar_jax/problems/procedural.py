@@ -71,7 +71,7 @@ def generate(
 
 
 def worked_program(problem: Problem) -> list[str]:
-    """The lines of a right program: one operation a line, the last one prints the answer and an error, 0."""
+    """The lines of a right program: one operation a line, the last one prints the answer."""
     return FAMILIES[problem.family].program(problem.question)
 
 
@@ -80,4 +80,5 @@ def worked_example(problem: Problem) -> str:
     *lines, last = worked_program(problem)
     code = "".join(f"{line}{markers.END_OF_STEP}" for line in lines)
     text = f"{markers.CODE}{code}{last}{markers.END_OF_CODE}"
-    return steps.with_output(text, f"{problem.answer} 0") + steps.boxed(problem.answer)
+    printed = f"{problem.answer} {FAMILIES[problem.family].passed}".strip()
+    return steps.with_output(text, printed) + steps.boxed(problem.answer)

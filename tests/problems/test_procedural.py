@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from rstar_jax.problems import datasets, procedural, sequences, stages
+from rstar_jax.problems import datasets, procedural, sequences, shortcuts
 from rstar_jax.problems.families import FAMILIES
-from rstar_jax.trajectory import steps
+from rstar_jax.trajectory import markers, steps
 from rstar_jax.verifier import Request, Verifier
 
 
@@ -20,14 +20,16 @@ def test_worked_examples_give_the_generators_answer(family):
     with Verifier(workers=1) as verifier:
         programs = tuple("\n".join(procedural.worked_program(problem)) for problem in problems)
         outcomes = verifier.run([Request(prefix="", candidates=programs)])[0]
-    assert [outcome.output.strip() for outcome in outcomes] == [f"{problem.answer} 0" for problem in problems]
-    for problem in problems:
+    printed = [f"{problem.answer} {FAMILIES[family].passed}".strip() for problem in problems]
+    assert [outcome.output.strip() for outcome in outcomes] == printed
+    for problem, output in zip(problems, printed, strict=True):
+        assert f"\n{markers.OUTPUT}{output}{markers.END_OF_OUTPUT}" in procedural.worked_example(problem)
         assert steps.boxed_answer(procedural.worked_example(problem)) == problem.answer
-        if family != "number_sequence":
+        if family not in ("number_sequence", "shortcuts"):
             assert not re.search(r"\b0\b", problem.question)  # a term that may be skipped and nobody sees it
 
 
-@pytest.mark.parametrize("family", ["chain_sum", "stages"])
+@pytest.mark.parametrize("family", ["chain_sum", "basic_arithmetic"])
 def test_levels_have_more_and_more_steps(family):
     means = []
     for level, _ in enumerate(FAMILIES[family].levels, start=1):
@@ -101,34 +103,54 @@ def test_right_programs_stay_right_on_fresh_numbers(family):
     with Verifier(workers=1) as verifier:
         outcomes = verifier.run([Request(prefix="", candidates=tuple(fresh))])[0]
     for problem, outcome in zip(problems, outcomes, strict=True):
-        result, error = outcome.output.split()
-        assert error == "0" and result != problem.answer
+        result, *passed = outcome.output.split()
+        assert passed == FAMILIES[family].passed.split() and result != problem.answer
 
 
-@pytest.mark.parametrize("level", range(1, len(FAMILIES["stages"].levels) + 1))
-def test_each_stage_leads_to_another_letter_and_the_answer_follows(level):
-    arguments = FAMILIES["stages"].levels[level - 1]
-    for question, answer in stages.items(level, 50, **arguments):
-        value, *shown = re.findall(r"\b[A-Z]\b|\d+", question)
-        assert arguments["least"] <= len(shown) - 1 <= arguments["most"] and len(set(shown)) == len(shown)
-        terms = [ord(after) - ord(before) for before, after in zip(shown[:-1], shown[1:], strict=True)]
-        assert all(0 < abs(term) <= arguments["largest_term"] for term in terms)
-        check = int(value)
-        for term in terms:
-            check = 7 * check % 997 + abs(term)
-        assert answer == str(check)
+def _ways(line):
+    """The operation of a line of a program of shortcuts, every way of it, and whether the careful one was taken."""
+    body = line.removeprefix("t = ").split(";")[0]
+    n = next(n for n in re.findall(r"\d+", body) if n not in "01")
+    ways = next(
+        ways for kind in (*shortcuts._KINDS, shortcuts._ADD) if body in (ways := [way.format(n=n) for way in kind.ways])
+    )
+    return ways, body == ways[-1]
 
 
-def test_a_program_of_stages_counts_the_rules_that_do_not_fit():
-    names, *right = stages.program("Begin with 7. What is the check number of the walk D > H > E?")
-    assert names.endswith("Z = range(1, 27)\nm, t, e = 997, 7, 0")
-    assert right == [
-        "e += D != H - 4; t = t * 7 % m + 4",
-        "e += H != E + 3; t = t * 7 % m + 3",
-        "print(t, e)",
-    ]
-    wrong = [line.replace("E + 3", "E + 2").replace("m + 3", "m + 2") for line in right]
-    with Verifier(workers=1) as verifier:
-        programs = tuple("\n".join([names, *lines]) for lines in (right, wrong))
-        outcomes = verifier.run([Request(prefix="", candidates=programs)])[0]
-    assert [outcome.output.strip() for outcome in outcomes] == ["374 0", "373 1"]
+@pytest.mark.parametrize("level", range(1, 7))
+def test_shortcuts_fail_where_a_level_says_so_and_nowhere_else(level):
+    failing = FAMILIES["shortcuts"].levels[level - 1]["failing"]
+    taken = [0, 0]
+    for problem in procedural.generate("shortcuts", level, 40, split="test", seed=3):
+        first, *lines, last = procedural.worked_program(problem)
+        state = {}
+        exec(first, state)  # noqa: S102
+        failed = []
+        for line in lines:
+            ways, careful = _ways(line)
+            values = [eval(way, dict(state)) for way in ways]  # noqa: S307
+            assert len(set(values)) == 1 or values[-1] not in values[:-1]
+            assert not failing or len(set(values)) > 1 or len(ways) == 1
+            if len(set(values)) > 1:
+                assert careful
+                failed.append(ways[0].replace(re.findall(r"\d+", ways[0])[0], "n"))
+            elif len(ways) > 1:
+                taken[careful] += 1
+            exec(line, state)  # noqa: S102
+        counts = sorted((failed.count(way) for way in set(failed)), reverse=True)
+        assert counts == sorted(failing, reverse=True)
+        assert last == "print(s)" and str(state["s"]) == problem.answer
+    assert failing or 0.05 < taken[1] / sum(taken) < 0.4
+
+
+def test_one_shortcut_too_many_and_the_answer_is_wrong():
+    for problem in procedural.generate("shortcuts", 6, 40, split="test", seed=4):
+        first, *lines, last = procedural.worked_program(problem)
+        for place, line in enumerate(lines):
+            ways, _ = _ways(line)
+            if len(ways) == 1:
+                continue
+            state = {}
+            shortcut = f"t = {ways[0]}; s = s * k % m + t"
+            exec("\n".join([first, *lines[:place], shortcut, *lines[place + 1 :]]), state)  # noqa: S102
+            assert str(state["s"]) != problem.answer
