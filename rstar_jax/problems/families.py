@@ -31,7 +31,7 @@ class Family:
     levels: these arguments, one dict a level; levels count from 1.
     admissible: (question, answer, level) -> whether it is of this level, and a right answer means a right program.
     program: the lines that solve a question, one operation a line; the last one prints the answer, then `passed`.
-    fresh: (code, question, draw) -> the code with other numbers in the place of the question's.
+    fresh: (code, question, draw) -> the code with other numbers, under which a right program stays right.
     passed: what a right program prints behind its answer: an error of 0, mostly.
     """
 

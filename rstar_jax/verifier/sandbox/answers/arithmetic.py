@@ -31,14 +31,17 @@ def number(text: str) -> sympy.Rational:
 
 
 def integer(digits: str) -> sympy.Integer:
+    """The integer of so many digits."""
     return sympy.Integer(int(digits))
 
 
 def letter(name: str) -> sympy.Expr:
+    """e and i as the numbers that they are, every other letter as a symbol."""
     return {"e": sympy.E, "i": sympy.I}.get(name) or sympy.Symbol(name)
 
 
 def add(one, other):
+    """one + other. Raises Unread where one is a matrix and the other is not, or is of another shape."""
     if isinstance(one, sympy.MatrixBase) != isinstance(other, sympy.MatrixBase):
         raise Unread("a matrix and a number are added")
     if isinstance(one, sympy.MatrixBase) and one.shape != other.shape:
@@ -47,12 +50,14 @@ def add(one, other):
 
 
 def multiply(one, other):
+    """one * other. Raises Unread for two matrices."""
     if isinstance(one, sympy.MatrixBase) and isinstance(other, sympy.MatrixBase):
         raise Unread("a product of matrices")
     return one * other
 
 
 def divide(one, other):
+    """one / other. Raises Unread where that is nothing."""
     if isinstance(other, sympy.MatrixBase):
         raise Unread("a matrix under a stroke")
     if other == 0:
@@ -84,6 +89,7 @@ def power(base, exponent) -> sympy.Expr:
 
 
 def factorial(value) -> sympy.Expr:
+    """value! Raises Unread where there is none, or it would be too large to write out."""
     if not is_formula(value) or (value.is_number and not value.is_Integer):
         raise Unread("a factorial")
     if value.is_Integer and not 0 <= value <= _FACTORIAL:
@@ -101,6 +107,7 @@ def binomial(n, k) -> sympy.Expr:
 
 
 def fold(function, values: list) -> sympy.Expr:
+    """function(function(values[0], values[1]), values[2]) and so on."""
     result = values[0]
     for value in values[1:]:
         result = function(result, value)
