@@ -1,7 +1,7 @@
 """The families of procedural problems: which questions are asked, and how each is solved, one operation a step.
 
-A preference model needs something to read. Programs of most families end by printing an error beside their result: how
-far a sum is from the whole expression, how many terms a rule gets wrong. In shortcuts it is how a step goes about it.
+A preference model needs something to read. Every program ends by printing an error beside its result: how far a sum is
+from the whole expression, how many terms a rule gets wrong, how many people are left at no table.
 """
 
 import ast
@@ -30,9 +30,8 @@ class Family:
     items: (seed, size, **arguments of a level) -> the (question, answer) of so many problems.
     levels: these arguments, one dict a level; levels count from 1.
     admissible: (question, answer, level) -> whether it is of this level, and a right answer means a right program.
-    program: the lines that solve a question, one operation a line; the last one prints the answer, then `passed`.
+    program: the lines that solve a question, one operation a line; the last one prints the answer, then 0.
     fresh: (code, question, draw) -> the code with other numbers, under which a right program stays right.
-    passed: what a right program prints behind its answer: an error of 0, mostly.
     """
 
     items: Callable[..., Iterator[tuple[str, str]]]
@@ -40,7 +39,6 @@ class Family:
     admissible: Callable[[str, str, int], bool]
     program: Callable[[str], list[str]]
     fresh: Callable[[str, str, int], str]
-    passed: str = "0"
 
 
 def reasoning_gym() -> types.ModuleType:
@@ -189,17 +187,9 @@ FAMILIES = {
     ),
     "shortcuts": Family(
         items=shortcuts.items,
-        levels=(
-            dict(failing=(), least=1, most=2),
-            dict(failing=(), least=3, most=4),
-            dict(failing=(1,), least=4, most=4),
-            dict(failing=(1, 1), least=4, most=4),
-            dict(failing=(1, 1, 1), least=4, most=4),
-            dict(failing=(1, 1, 1, 1), least=4, most=4),
-        ),
+        levels=(dict(failing=0, tables=0.0), *(dict(failing=kinds, tables=0.6) for kinds in range(5))),
         admissible=lambda question, answer, level: True,
         program=shortcuts.program,
         fresh=shortcuts.fresh,
-        passed="",
     ),
 }

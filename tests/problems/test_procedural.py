@@ -20,7 +20,7 @@ def test_worked_examples_give_the_generators_answer(family):
     with Verifier(workers=1) as verifier:
         programs = tuple("\n".join(procedural.worked_program(problem)) for problem in problems)
         outcomes = verifier.run([Request(prefix="", candidates=programs)])[0]
-    printed = [f"{problem.answer} {FAMILIES[family].passed}".strip() for problem in problems]
+    printed = [f"{problem.answer} 0" for problem in problems]
     assert [outcome.output.strip() for outcome in outcomes] == printed
     for problem, output in zip(problems, printed, strict=True):
         assert f"\n{markers.OUTPUT}{output}{markers.END_OF_OUTPUT}" in procedural.worked_example(problem)
@@ -104,55 +104,65 @@ def test_right_programs_stay_right_on_fresh_numbers(family):
         outcomes = verifier.run([Request(prefix="", candidates=tuple(fresh))])[0]
     for problem, outcome in zip(problems, outcomes, strict=True):
         result, *passed = outcome.output.split()
-        assert passed == FAMILIES[family].passed.split() and result != problem.answer
+        assert passed == ["0"] and result != problem.answer
 
 
 def _ways(line):
-    """Of a line of a program of shortcuts: its kind, every way of it, and whether the careful one was taken."""
-    body = line.removeprefix("t = ").split(";")[0]
-    n = next(n for n in re.findall(r"\d+", body) if n not in "01")
-    for kind in (*shortcuts._KINDS, shortcuts._ADD):
-        ways = [way.format(n=n) for way in kind.ways]
-        if body in ways:
-            return kind, ways, body == ways[-1]
+    """Of a line of a program of shortcuts: its kind, every way of it as a line, and which one was taken."""
+    number, way, check = line.split("; ")
+    for kind in (*shortcuts._KINDS, shortcuts._ADD, shortcuts._TABLES):
+        if way in kind.ways:
+            return kind, [f"{number}; {other}; {check}" for other in kind.ways], kind.ways.index(way)
     raise AssertionError(line)
+
+
+def _state_after(*lines):
+    state = {}
+    exec("\n".join(lines), state)  # noqa: S102
+    return state
 
 
 @pytest.mark.parametrize("level", range(1, len(FAMILIES["shortcuts"].levels) + 1))
 def test_shortcuts_fail_where_a_level_says_so_and_nowhere_else(level):
-    failing = FAMILIES["shortcuts"].levels[level - 1]["failing"]
-    taken = [0, 0]
-    for problem in procedural.generate("shortcuts", level, 40, split="test", seed=3):
+    arguments = FAMILIES["shortcuts"].levels[level - 1]
+    taken, tried, additions, problems = [0, 0, 0], [0, 0, 0], 0, 120
+    for problem in procedural.generate("shortcuts", level, problems, split="test", seed=3):
         first, *lines, last = procedural.worked_program(problem)
-        state = {}
-        exec(first, state)  # noqa: S102
-        failed = []
-        for line in lines:
-            kind, ways, careful = _ways(line)
-            values = [eval(way, dict(state)) for way in ways]  # noqa: S307
-            assert len(set(values)) == 1 or values[-1] not in values[:-1]
-            if len(set(values)) > 1:
-                assert careful
+        failed, tables = [], 0
+        for place, line in enumerate(lines):
+            kind, ways, way = _ways(line)
+            before = [first, *lines[:place]]
+            results = [(state["t"], state["r"]) for state in (_state_after(*before, other) for other in ways)]
+            if kind is shortcuts._TABLES:
+                assert [rest == 0 for _, rest in results].count(True) == 1 and results[way][1] == 0
+                tables += 1
+                tried[way] += 1
+            elif len(set(results)) > 1:
+                assert way == len(ways) - 1 and results[way] not in results[:way]
                 failed.append(kind)
             elif len(ways) > 1:
-                assert not failing
-                taken[careful] += 1
-            exec(line, state)  # noqa: S102
-        assert [failed.count(kind) for kind in shortcuts._KINDS[: len(failing)]] == list(failing)
-        assert len(failed) == sum(failing)
-        assert last == "print(s)" and str(state["s"]) == problem.answer
-    if not failing:
-        assert 0.05 < taken[1] / sum(taken) < 0.4
+                assert not arguments["failing"]
+                taken[way] += 1
+            additions += len(ways) == 1
+        assert sorted(map(id, failed)) == sorted(map(id, shortcuts._KINDS[: arguments["failing"]]))
+        assert tables <= 1 and (tables == 0 or arguments["tables"])
+        assert last == "print(s, r)" and str(_state_after(first, *lines)["s"]) == problem.answer
+        assert len(set(re.findall(r"(\d): ", problem.question))) == len(lines) == 5
+    if arguments["tables"]:
+        assert 0.45 < sum(tried) / problems < 0.75 and min(tried) > 0.1 * sum(tried)
+    if not arguments["failing"]:
+        assert 0.1 < taken[-1] / sum(taken) < 0.35 and min(taken) == taken[-1]
+        assert 0.2 < additions / (5 * problems) < 0.6  # they do not tell an easy problem from a hard one
 
 
-def test_one_shortcut_too_many_and_the_answer_is_wrong():
-    for problem in procedural.generate("shortcuts", 6, 40, split="test", seed=4):
-        first, *lines, last = procedural.worked_program(problem)
+def test_one_wrong_way_and_the_answer_is_wrong():
+    unnoticed = noticed = 0
+    for problem in procedural.generate("shortcuts", 6, 100, split="test", seed=4):
+        first, *lines, _ = procedural.worked_program(problem)
         for place, line in enumerate(lines):
-            _, ways, _ = _ways(line)
-            if len(ways) == 1:
-                continue
-            state = {}
-            shortcut = f"t = {ways[0]}; s = s * k % m + t"
-            exec("\n".join([first, *lines[:place], shortcut, *lines[place + 1 :]]), state)  # noqa: S102
-            assert str(state["s"]) != problem.answer
+            _, ways, taken = _ways(line)
+            for way in set(ways) - {ways[taken]}:
+                answer = str(_state_after(first, *lines[:place], way, *lines[place + 1 :])["s"])
+                unnoticed += answer == problem.answer
+                noticed += answer != problem.answer
+    assert noticed > 800 and unnoticed < 0.01 * noticed  # mistakes of different steps may cancel
