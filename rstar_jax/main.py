@@ -12,13 +12,12 @@ import sys
 # mode, or mode with a flag that makes it another: (module, function, its flags; one that ends in "!" is required)
 MODES = {
     "evolve": ("rstar_jax.evolution.commands", "evolve", ("run_dir",)),
-    "search": ("rstar_jax.evolution.commands", "search", ("run_dir", "problems", "output!", "round")),
-    "evaluate": ("rstar_jax.evolution.commands", "evaluate", ("run_dir", "problems", "output", "round")),
+    "search": ("rstar_jax.evolution.commands", "search", ("run_dir", "policy", "ppm", "problems", "output!")),
+    "evaluate": ("rstar_jax.evolution.commands", "evaluate", ("run_dir", "policy", "ppm", "problems", "output")),
     "evaluate --model": ("rstar_jax.evolution.few_shot", "evaluate_model", ("model", "problems", "output")),
     "import": ("rstar_jax.evolution.exchange", "import_model", ("model!", "run_dir!", "kind", "dtype")),
-    "export": ("rstar_jax.evolution.exchange", "export_model", ("run_dir", "round!", "kind", "output!")),
-    "train_policy": ("rstar_jax.evolution.commands", "train_policy", ("run_dir", "data", "output!", "round")),
-    "train_ppm": ("rstar_jax.evolution.commands", "train_ppm", ("run_dir", "data", "output!", "round")),
+    "train_policy": ("rstar_jax.evolution.commands", "train_policy", ("run_dir", "policy", "data", "output!")),
+    "train_ppm": ("rstar_jax.evolution.commands", "train_ppm", ("run_dir", "policy", "data", "output!")),
     "report": ("rstar_jax.evolution.commands", "report", ("run_dir",)),
     "convert": ("rstar_jax.search.released_format", "convert", ("input!", "output!")),
     "verify": ("rstar_jax.verifier.commands", "verify", ("input!", "output!")),
@@ -28,8 +27,7 @@ SUMMARIES = {
     "evolve": "all rounds of search and training; a run that was cut off goes on",
     "search": "test-time search: trees and answers for problems",
     "evaluate": "accuracy on problems: greedy, votes, best of N, search, pass@k",
-    "import": "a Hugging Face checkpoint becomes round 0 of a run",
-    "export": "a model of a run becomes a Hugging Face folder",
+    "import": "a Hugging Face checkpoint becomes the base of a run",
     "train_policy": "one training of the policy on given rows",
     "train_ppm": "one training of the PPM on given pairs",
     "report": "the pages of a run",
@@ -40,15 +38,16 @@ SUMMARIES = {
 HELP = {
     "run_dir": "the run folder",
     "problems": 'JSONL file of {"question", "answer"}; default: the held-out problems of the run',
-    "data": "JSONL file, or a data set folder of a run; default: the data of --round",
-    "round": "whose models are used; default: the last that is there",
+    "data": "JSONL file, or a data set folder of a run; default: of the run's last round",
+    "policy": "a model folder of a run, a Hugging Face folder, or a name on the hub; default: of the run",
+    "ppm": "the same of a PPM; default: that of the run's policy",
     "input": "JSONL file, - for standard input; of convert, also a folder",
     "output": "where the result goes",
     "model": "a Hugging Face folder, or a model's name on the hub",
-    "dtype": "of the parameters",
+    "dtype": "of the parameters; default: what they are stored in",
     "kind": "which model",
 }
-DEFAULTS = {"run_dir": "runs/local", "dtype": "bfloat16", "kind": "policy"}
+DEFAULTS = {"run_dir": "runs/local", "kind": "policy"}
 CHOICES = {"dtype": ("bfloat16", "float32"), "kind": ("policy", "ppm")}
 BAD_INPUT = (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError)
 
@@ -68,7 +67,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             sub.add_argument(
                 f"--{name}",
                 required="!" in flag,
-                type=int if name == "round" else str,
                 choices=CHOICES.get(name),
                 default=DEFAULTS.get(name),
                 help=told,

@@ -108,7 +108,7 @@ def test_a_gin_file_of_ones_own_includes_ours(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["import", "--model=m", "--run_dir=r", "--dtype=int8"], ["export", "--kind=x"], []]
+    "arguments", [["import", "--model=m", "--run_dir=r", "--dtype=int8"], ["import", "--model=m", "--kind=x"], []]
 )
 def test_what_is_no_choice_is_refused(capsys, arguments):
     with pytest.raises(SystemExit) as ended:

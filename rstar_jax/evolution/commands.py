@@ -9,19 +9,18 @@ from typing import Any
 from etils import epath
 from rich.table import Table
 
-from rstar_jax import configuration, evaluation
+from rstar_jax import configuration, evaluation, models
 from rstar_jax.decoding import GREEDY
 from rstar_jax.evolution import data as training_data
 from rstar_jax.evolution import progress
 from rstar_jax.evolution.config import EvolutionConfig
 from rstar_jax.evolution.evolve import evolve as run_evolution
 from rstar_jax.evolution.run_folder import RunFolder, publish
-from rstar_jax.evolution.world import World, open_world, policy_loss, preference_loss
-from rstar_jax.models import Decoder, PreferenceModel, parameters
+from rstar_jax.evolution.world import open_world, policy_loss, preference_loss
 from rstar_jax.problems import Problem, datasets, jsonl
 from rstar_jax.report import report as write_report
 from rstar_jax.search import Tree, missing_shards, read_shard, write_shard
-from rstar_jax.training import checkpoints, trainer
+from rstar_jax.training import trainer
 
 
 def evolve(*, config: EvolutionConfig, run_dir: str) -> None:
@@ -35,24 +34,32 @@ def report(*, run_dir: str) -> None:
     print(write_report(run_dir))
 
 
-def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, output: str, round: int | None) -> None:
+def search(
+    *, config: EvolutionConfig, run_dir: str, policy: str | None, ppm: str | None, problems: str | None, output: str
+) -> None:
     """Test-time search: writes the trees and `answers.jsonl` ({"id", "question", "answer"} a line) into `output`.
 
-    A search that was killed goes on with the shards of trees that are missing in `output`; a folder that another
-    configuration, round or problem file has begun is refused.
+    policy, ppm: model folders or names on the hub; by default the last of the run, both of one round. A search that was
+    killed goes on with the shards of trees that are missing in `output`; a folder that another configuration, model or
+    problem file has begun is refused.
     """
     # From here on nothing in this process knows an answer.
     asked = [dataclasses.replace(problem, answer="") for problem in _problems(run_dir, problems)]
-    folder, number = epath.Path(output), _round(run_dir, round, "ppm")
+    folder, (policy, ppm) = epath.Path(output), _models(run_dir, policy, ppm)
+    if ppm is None:
+        raise ValueError("--ppm: expected a model folder: a search at test time is led by a PPM")
     told = hashlib.sha256("\n".join(problem.question for problem in asked).encode()).hexdigest()
-    kind = f"# searched with round {number} of {run_dir}: {len(asked)} problems, {told[:16]}\n"
+    kind = f"# searched with {policy} and {ppm}: {len(asked)} problems, {told[:16]}\n"
     RunFolder(folder).check_configuration(kind + configuration.operative(config), flag="--output")
     settings, total = config.evaluation, config.shards
-    with open_world(config, run_dir) as world:
-        policy, ppm = _policy(world, run_dir, number), _ppm(world, run_dir, number)
-        engine = world.engine(policy, ppm, sampling=settings.sampling)
+    with open_world(config) as world:
+        engine = world.engine(
+            models.load(policy, world.mesh),
+            models.load_preference(ppm, world.mesh, value_scale=config.value_scale),
+            sampling=settings.sampling,
+        )
         for shard in missing_shards(folder / "trees", total):
-            name = f"search with round {number}, {shard + 1} of {total}"
+            name = f"search, {shard + 1} of {total}"
             engine.begin()
             found = world.test_time_search(asked[shard::total], engine, config, name)
             write_shard(folder / "trees", shard, total, itertools.chain.from_iterable(found))
@@ -70,35 +77,42 @@ def search(*, config: EvolutionConfig, run_dir: str, problems: str | None, outpu
 
 
 def evaluate(
-    *, config: EvolutionConfig, run_dir: str, problems: str | None, output: str | None, round: int | None
+    *,
+    config: EvolutionConfig,
+    run_dir: str,
+    policy: str | None,
+    ppm: str | None,
+    problems: str | None,
+    output: str | None,
 ) -> None:
     """Greedy, votes, best of N, search and pass@k on problems with answers: a table, and JSON lines into `output`.
 
-    With several trajectories also the accuracy of each selection rule by how many of them vote.
+    policy, ppm: as of `search`; without a PPM there is no search and no best of N. With several trajectories also the
+    accuracy of each selection rule by how many of them vote.
     """
     asked = _problems(run_dir, problems)
     settings = config.evaluation
-    with open_world(config, run_dir) as world:
-        number = _round(run_dir, round, "policy")
-        policy = _policy(world, run_dir, number)
+    policy, ppm = _models(run_dir, policy, ppm)
+    with open_world(config) as world:
+        loaded = models.load(policy, world.mesh)
         common = dict(verifier=world.verifier, grader=world.grader, max_prefix_tokens=config.decoding.max_prefix_tokens)
-        greedy = world.engine(policy, sampling=GREEDY)
+        greedy = world.engine(loaded, sampling=GREEDY)
         values = {"greedy_accuracy": evaluation.greedy_accuracy(asked, sampler=greedy, **common)}
-        ppm = _ppm(world, run_dir, number) if _path(run_dir, number, "ppm").exists() else None
-        engine = world.engine(policy, ppm, sampling=settings.sampling)
-        scorer = engine if ppm is not None else None
+        judge = models.load_preference(ppm, world.mesh, value_scale=config.value_scale) if ppm is not None else None
+        engine = world.engine(loaded, judge, sampling=settings.sampling)
+        scorer = engine if judge is not None else None
         values |= evaluation.sampled_accuracy(
             asked, settings.samples, sampler=engine, scorer=scorer, seed=config.seed, **common
         )
         curve = {}
-        if ppm is not None:
-            trees = world.test_time_search(asked, engine, config, f"search with round {number}")
+        if judge is not None:
+            trees = world.test_time_search(asked, engine, config, "search")
             answers = evaluation.search_answers(trees, world.grader, settings.vote)
             golds = [problem.answer for problem in asked]
             values["search_accuracy"] = evaluation.grade_answers(golds, answers, world.grader)
             if settings.trajectories > 1:
                 curve = evaluation.scaling_curve(asked, trees, world.grader, settings.vote)
-    where = {"round": number, "split": problems or "heldout"}
+    where = {"policy": str(policy), "split": problems or "heldout"}
     rows = []
     for name, own in values.items():
         for level, mean in evaluation.by_level(asked, own, settings.frontier_levels).items():
@@ -113,50 +127,61 @@ def evaluate(
         publish(epath.Path(output), "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def train_policy(*, config: EvolutionConfig, run_dir: str, data: str | None, output: str, round: int | None) -> None:
-    """Trains the bootstrap's policy on {"question", "response"} rows; writes the model to `output`."""
+def train_policy(*, config: EvolutionConfig, run_dir: str, policy: str | None, data: str | None, output: str) -> None:
+    """Trains `policy` (by default the base of the run) on {"question", "response"} rows; writes a model to `output`.
+
+    data: a JSONL file or a data set folder; by default the policy's data of the run's last round.
+    """
     settings = config.rounds[-1].policy
-    with open_world(config, run_dir) as world:
-        rows = _rows(run_dir, data, round, "policy_data", ("question", "response"))
-        examples = training_data.policy_examples(rows, world.tokenizer, settings)
+    with open_world(config) as world:
+        start = models.load(policy or _of_run(run_dir, "policy", 0), world.mesh)
+        rows = _rows(data or str(_of_run(run_dir, "policy_data")), ("question", "response"))
+        examples = training_data.policy_examples(rows, _with_markers(start).tokenizer, settings)
         batch_at = training_data.policy_batches([examples], [1.0], settings)
-        start = _policy(world, run_dir, 0)
-        _train(world, policy_loss(world.model), start, batch_at, settings, output, "policy")
+        _train(policy_loss(start.config), start, batch_at, settings, output, "policy")
 
 
-def train_ppm(*, config: EvolutionConfig, run_dir: str, data: str | None, output: str, round: int | None) -> None:
-    """Trains a PPM from a round's policy on {"question", "prefix", "chosen", "rejected"} rows, into `output`."""
+def train_ppm(*, config: EvolutionConfig, run_dir: str, policy: str | None, data: str | None, output: str) -> None:
+    """Trains a PPM from `policy` (by default the run's last) on {"question", "prefix", "chosen", "rejected"} rows.
+
+    data: as of `train_policy`, the preference data. Writes a model to `output`.
+    """
     settings = config.rounds[-1].ppm
-    with open_world(config, run_dir) as world:
-        rows = _rows(run_dir, data, round, "preference_data", ("question", "prefix", "chosen", "rejected"))
+    with open_world(config) as world:
+        body = _with_markers(models.load(policy or _of_run(run_dir, "policy"), world.mesh))
+        rows = _rows(data or str(_of_run(run_dir, "preference_data")), ("question", "prefix", "chosen", "rejected"))
         rows = [{"weight": 1.0, **row} for row in rows]
-        examples = training_data.preference_examples(rows, world.tokenizer, settings)
-        policy = _policy(world, run_dir, _round(run_dir, round, "policy"))
-        start = parameters.preference_from_policy(world.model, policy, world.mesh, config.value_scale)
+        examples = training_data.preference_examples(rows, body.tokenizer, settings)
+        start = models.preference_from_policy(body, config.value_scale)
         batch_at = training_data.preference_batches(examples, settings)
-        _train(world, preference_loss(world.model), start, batch_at, settings, output, "ppm")
+        _train(preference_loss(start.config), start, batch_at, settings, output, "ppm")
 
 
-def _path(run_dir: str, number: int, model: str) -> epath.Path:
-    return epath.Path(run_dir) / f"round_{number}" / model
-
-
-def _round(run_dir: str, asked: int | None, model: str) -> int:
-    """The round that was asked for, or the last that has such a model."""
-    if asked is not None:
-        return asked
-    there = [int(path.parent.name.removeprefix("round_")) for path in epath.Path(run_dir).glob(f"round_*/{model}")]
+def _of_run(run_dir: str, name: str, number: int | None = None) -> epath.Path:
+    """A model or a data set of a round of the run; of the last that has one, if no round is given."""
+    if number is not None:
+        return epath.Path(run_dir) / f"round_{number}" / name
+    there = [int(path.parent.name.removeprefix("round_")) for path in epath.Path(run_dir).glob(f"round_*/{name}")]
     if not there:
-        raise FileNotFoundError(f"--run_dir={run_dir}: no round there has a {model}; run `rstar evolve` first")
-    return max(there)
+        raise FileNotFoundError(f"--run_dir={run_dir}: no round there has a {name}; run `rstar evolve` first")
+    return epath.Path(run_dir) / f"round_{max(there)}" / name
 
 
-def _policy(world: World, run_dir: str, number: int) -> parameters.Parameters:
-    return checkpoints.load(_path(run_dir, number, "policy"), Decoder, world.model, world.mesh)
+def _models(run_dir: str, policy: str | None, ppm: str | None) -> tuple[str, str | None]:
+    """The models that were named; where no policy was, those of the run's last round with both, or with a policy."""
+    if policy is not None:
+        return policy, ppm
+    both = sorted(path.parent for path in epath.Path(run_dir).glob("round_*/ppm") if models.is_model(path))
+    if not both:
+        return str(_of_run(run_dir, "policy")), ppm
+    last = max(both, key=lambda path: int(path.name.removeprefix("round_")))
+    return str(last / "policy"), ppm or str(last / "ppm")
 
 
-def _ppm(world: World, run_dir: str, number: int) -> parameters.Parameters:
-    return checkpoints.load(_path(run_dir, number, "ppm"), PreferenceModel, world.model, world.mesh)
+def _with_markers(model: models.Policy) -> models.Policy:
+    if model.tokenizer is None or not model.tokenizer.knows_markers:
+        raise ValueError("--policy: its tokenizer does not know the step markers: `rstar import` adds them")
+    return model
 
 
 def _problems(run_dir: str, file: str | None) -> list[Problem]:
@@ -165,26 +190,22 @@ def _problems(run_dir: str, file: str | None) -> list[Problem]:
     return datasets.read_problems(epath.Path(run_dir) / "problems", "heldout")
 
 
-def _rows(run_dir: str, file: str | None, number: int | None, kind: str, fields: tuple[str, ...]) -> list[dict]:
-    """Training rows from a JSONL file, a data set folder, or a round of the run."""
-    if file is None:
-        return training_data.read_rows(_path(run_dir, _round(run_dir, number, kind), kind))
-    if epath.Path(file).is_dir():  # a data set folder
-        return training_data.read_rows(file)
-    return jsonl.read_rows(file, fields)
+def _rows(source: str, fields: tuple[str, ...]) -> list[dict]:
+    """Training rows from a JSONL file or a data set folder."""
+    return training_data.read_rows(source) if epath.Path(source).is_dir() else jsonl.read_rows(source, fields)
 
 
-def _train(world, loss, start, batch_at, settings, output: str, name: str) -> None:
+def _train(loss, start, batch_at, settings, output: str, name: str) -> None:
     with progress.bar(f"train {name}", settings.steps, "steps") as advance_to:
         trained, _ = trainer.train(
             loss,
-            start,
+            start.parameters,
             batch_at,
             settings,
-            world.mesh,
+            start.mesh,
             on_step=lambda step, values: advance_to(step + 1, progress.numbers(values)),
         )
-    checkpoints.save(output, trained)
+    models.save(dataclasses.replace(start, parameters=trained), output)
     print(output)
 
 

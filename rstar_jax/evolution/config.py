@@ -38,8 +38,9 @@ class RoundConfig:
 class EvolutionConfig:
     """A whole run.
 
-    model: the decoder; its vocabulary_size is also the size of the tokenizer that is trained.
-    bootstrap: the training from random weights on worked examples; every round's policy begins from it.
+    model: the decoder of a run from random weights; its vocabulary_size is also that of the tokenizer that is trained.
+    bootstrap: the training of these on worked examples. `rstar import` puts another model into its place. Every round's
+        policy begins from it.
     tail_share: the share of worked examples above level 1 in the bootstrap's batches. There are few of them.
     value_scale: of the PPMs that are trained; a step's value is tanh(score / value_scale). 1 in the paper, 5 in the
         released code. Scores are trained on their differences alone and may grow: tanh of 9 and more is 1 in fp32.
@@ -71,7 +72,3 @@ class EvolutionConfig:
                     f"SearchConfig.max_prefix_tokens ({search.max_prefix_tokens}): expected at most "
                     f"DecodingConfig.max_prefix_tokens ({self.decoding.max_prefix_tokens})"
                 )
-
-    def decoder(self, vocabulary_size: int) -> DecoderConfig:
-        """The model with the vocabulary of the tokenizer that was trained."""
-        return dataclasses.replace(self.model, vocabulary_size=vocabulary_size)

@@ -1,6 +1,6 @@
 """The four rounds of rStar-Math in one resumable command (paper: section 3.4).
 
-    problems -> tokenizer -> bootstrap -> [search -> select -> policy -> PPM -> evaluate] x rounds -> control -> report
+    problems -> base -> [search -> select -> policy -> PPM -> evaluate] x rounds -> control -> report
 
 Each arrow is a phase of the run folder: done once, or begun again. Nothing is handed from phase to phase in memory that
 is not read back from the folder, so a resumed run and an undisturbed one see the same bytes.
@@ -12,27 +12,29 @@ import itertools
 import platform
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 from etils import epath
 
-from rstar_jax import evaluation
+from rstar_jax import evaluation, models
 from rstar_jax.decoding import GREEDY, Engine, compiled_programs
 from rstar_jax.evolution import data, progress
 from rstar_jax.evolution.config import EvolutionConfig, RoundConfig
 from rstar_jax.evolution.few_shot import prompt_after
 from rstar_jax.evolution.run_folder import RunFolder
 from rstar_jax.evolution.world import World, open_world, policy_loss, preference_loss
-from rstar_jax.models import Decoder, PreferenceModel, parameters
-from rstar_jax.models.parameters import Parameters
+from rstar_jax.models import Policy, Preference
 from rstar_jax.problems import Problem, datasets
 from rstar_jax.report import report
 from rstar_jax.search import SearchStats, missing_shards, read_trees, search, write_shard
-from rstar_jax.training import TrainingConfig, checkpoints, trainer
+from rstar_jax.training import TrainingConfig, trainer
 from rstar_jax.trajectory import steps
 from rstar_jax.trajectory.tokenizer import Tokenizer
 
-CONTROL = "control"
+BASE, CONTROL = "base", "control"
+
+Model = TypeVar("Model", Policy, Preference)
 
 
 def evolve(config: EvolutionConfig, run_dir: epath.PathLike) -> epath.Path:
@@ -40,8 +42,7 @@ def evolve(config: EvolutionConfig, run_dir: epath.PathLike) -> epath.Path:
     folder = RunFolder(run_dir)
     if jax.config.jax_compilation_cache_dir is None:  # a resumed run compiles nothing again
         jax.config.update("jax_compilation_cache_dir", str(folder.path / "compiled"))
-    _prepare_problems(config, folder)
-    with open_world(config, folder.path) as world:
+    with open_world(config) as world:
         device = jax.devices()[0]
         folder.log_start(
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -52,26 +53,6 @@ def evolve(config: EvolutionConfig, run_dir: epath.PathLike) -> epath.Path:
         )
         Evolution(config, folder, world).run()
     return report(folder.path)
-
-
-def _prepare_problems(config: EvolutionConfig, folder: RunFolder) -> None:
-    """Generates the problems, and learns a tokenizer from worked examples and questions."""
-
-    def generate() -> None:
-        progress.say("generating problems")
-        datasets.prepare_procedural(folder.path / "problems", config.problems, config.seed)
-
-    def learn_tokenizer() -> None:
-        rows = sorted(datasets.read(folder.path / "problems", "bootstrap"), key=lambda row: row["id"])
-        corpus = [steps.prompt(row["question"]) + row["worked_example"] for row in rows]
-        for number in range(1, len(config.rounds) + 1):
-            corpus += [
-                steps.prompt(p.question) for p in datasets.read_problems(folder.path / "problems", f"round_{number}")
-            ]
-        Tokenizer.train(corpus, config.model.vocabulary_size).save(folder.path / "tokenizer")
-
-    _timed(folder, 0, "problems", generate)
-    _timed(folder, 0, "tokenizer", learn_tokenizer)
 
 
 def _timed(folder: RunFolder, number: int, phase: str, work: Callable[[], None]) -> None:
@@ -97,7 +78,8 @@ class Evolution:
 
     def run(self) -> None:
         """All phases, in order."""
-        self._phase(0, "bootstrap", self._bootstrap)
+        self._phase(0, "problems", self._prepare_problems)
+        self._phase(0, BASE, self._bootstrap)
         self._phase(0, "evaluate", lambda: self._evaluate_greedy(0, self._policy(0), "greedy_accuracy"))
         for number, settings in enumerate(self.config.rounds, start=1):
             self._phase(number, "search", lambda n=number, s=settings: self._search(n, s))
@@ -121,24 +103,26 @@ class Evolution:
     def _problems(self, split: str) -> list[Problem]:
         return datasets.read_problems(self.folder.path / "problems", split)
 
-    def _policy(self, number: int) -> Parameters:
-        return checkpoints.load(self.folder.round(number) / "policy", Decoder, self.world.model, self.world.mesh)
+    def _policy(self, number: int, name: str = "policy") -> Policy:
+        return models.load(self.folder.round(number) / name, self.world.mesh)
 
-    def _ppm(self, number: int) -> Parameters:
-        return checkpoints.load(self.folder.round(number) / "ppm", PreferenceModel, self.world.model, self.world.mesh)
+    def _ppm(self, number: int) -> Preference:
+        return models.load_preference(self.folder.round(number) / "ppm", self.world.mesh)
+
+    def _prepare_problems(self) -> None:
+        progress.say("generating problems")
+        datasets.prepare_procedural(self.folder.path / "problems", self.config.problems, self.config.seed)
 
     # Training
 
-    def _train(
-        self, number: int, name: str, kind: str, start: Parameters, batch_at: data.BatchAt, config: TrainingConfig
-    ) -> Parameters:
+    def _train(self, number: int, name: str, start: Model, batch_at: data.BatchAt, config: TrainingConfig) -> Model:
         """One training: its bar, its losses in the metrics, and checkpoints from which it goes on if it is killed."""
-        loss = policy_loss(self.world.model) if kind == "policy" else preference_loss(self.world.model)
+        loss = preference_loss(start.config) if isinstance(start, Preference) else policy_loss(start.config)
         under_way = self.folder.round(number) / f"{name}_training"
         with progress.bar(f"round {number}: train {name}", config.steps, "steps") as advance_to:
             trained, history = trainer.train(
                 loss,
-                start,
+                start.parameters,
                 batch_at,
                 config,
                 self.world.mesh,
@@ -150,68 +134,72 @@ class Evolution:
             for key in history[0]:
                 mean = sum(row[key] for row in history[end - every : end]) / every
                 self.folder.metrics.add(round=number, name=f"{name}_{key}", value=mean, split="train", step=end)
-        return trained
+        return dataclasses.replace(start, parameters=trained)
 
-    def _keep(self, number: int, name: str, model: Parameters) -> None:
+    def _keep(self, number: int, name: str, model: Model) -> None:
         """Writes a finished model; the checkpoints of its training are not needed any more.
 
         They are renamed before they are removed: a training never goes on from what a kill has left of them.
         """
-        checkpoints.save(self.folder.round(number) / name, model)
+        models.save(model, self.folder.round(number) / name)
         under_way, removed = (self.folder.round(number) / f"{name}_{what}" for what in ("training", "training.removed"))
         removed.rmtree(missing_ok=True)
         if under_way.exists():
             under_way.rename(removed)
             removed.rmtree(missing_ok=True)
 
-    def _bootstrap_sources(self, config: TrainingConfig) -> tuple[list[list], list[float]]:
+    def _bootstrap_rows(self) -> list[dict]:
+        return sorted(datasets.read(self.folder.path / "problems", "bootstrap"), key=lambda row: row["id"])
+
+    def _bootstrap_sources(self, config: TrainingConfig, tokenizer: Tokenizer) -> tuple[list[list], list[float]]:
         """The worked examples, those of level 1 and the tail of harder ones apart, and the shares of the two."""
-        rows = sorted(datasets.read(self.folder.path / "problems", "bootstrap"), key=lambda row: row["id"])
+        rows = self._bootstrap_rows()
         sources = []
         for tail in (False, True):
             own = [row for row in rows if (row["level"] > 1) == tail]
             own = [{"question": row["question"], "response": row["worked_example"]} for row in own]
-            sources.append(data.policy_examples(own, self.world.tokenizer, config))
+            sources.append(data.policy_examples(own, tokenizer, config))
         return sources, [1 - self.config.tail_share, self.config.tail_share]
 
     def _bootstrap(self) -> None:
+        """The base of all rounds: a tokenizer and a policy from worked examples and questions."""
         config = self.config.bootstrap
-        start = parameters.initialise(Decoder, self.world.model, self.world.mesh, self.config.seed)
-        batch_at = data.policy_batches(*self._bootstrap_sources(config), config)
-        policy = self._train(0, "policy", "policy", start, batch_at, config)
-        self._keep(0, "policy", policy)
+        corpus = [steps.prompt(row["question"]) + row["worked_example"] for row in self._bootstrap_rows()]
+        for number in range(1, self.rounds + 1):
+            corpus += [steps.prompt(problem.question) for problem in self._problems(f"round_{number}")]
+        tokenizer = Tokenizer.train(corpus, self.config.model.vocabulary_size)
+        start = models.fresh(self.config.model, self.world.mesh, tokenizer, self.config.seed)
+        batch_at = data.policy_batches(*self._bootstrap_sources(config, tokenizer), config)
+        self._keep(0, "policy", self._train(0, "policy", start, batch_at, config))
 
     def _train_policy(self, number: int, settings: RoundConfig) -> None:
-        """From the bootstrap's policy, on the trajectories of all rounds so far and some bootstrap examples."""
-        config = settings.policy
+        """From the base, on the trajectories of all rounds so far and some bootstrap examples."""
+        config, base = settings.policy, self._policy(0)
         rows = [row for n in range(1, number + 1) for row in data.read_rows(self.folder.round(n) / "policy_data")]
-        own = data.policy_examples(rows, self.world.tokenizer, config)
+        own = data.policy_examples(rows, base.tokenizer, config)
         replay = settings.replay if own else 1.0
-        sources, shares = self._bootstrap_sources(config)
+        sources, shares = self._bootstrap_sources(config, base.tokenizer)
         shares = [1 - replay, *(replay * share for share in shares)]
         batch_at = data.policy_batches([own, *sources], shares, config)
-        policy = self._train(number, "policy", "policy", self._policy(0), batch_at, config)
-        self._keep(number, "policy", policy)
+        self._keep(number, "policy", self._train(number, "policy", base, batch_at, config))
 
     def _train_ppm(self, number: int, settings: RoundConfig) -> None:
         """From this round's policy, on the pairs of all rounds so far."""
         config = settings.ppm
         rows = [row for n in range(1, number + 1) for row in data.read_rows(self.folder.round(n) / "preference_data")]
-        examples = data.preference_examples(rows, self.world.tokenizer, config)
-        policy, scale = self._policy(number), self.config.value_scale
-        ppm = parameters.preference_from_policy(self.world.model, policy, self.world.mesh, scale)
+        ppm = models.preference_from_policy(self._policy(number), self.config.value_scale)
+        examples = data.preference_examples(rows, ppm.tokenizer, config)
         if examples:
-            ppm = self._train(number, "ppm", "ppm", ppm, data.preference_batches(examples, config), config)
+            ppm = self._train(number, "ppm", ppm, data.preference_batches(examples, config), config)
         else:
             progress.say(f"round {number}: no preference pairs, so the PPM prefers nothing")
         self._keep(number, "ppm", ppm)
 
     def _train_control(self) -> None:
         """What equal steps on the bootstrap's examples alone would have given."""
-        config = self.config.rounds[-1].policy
-        batch_at = data.policy_batches(*self._bootstrap_sources(config), config)
-        policy = self._train(self.rounds, CONTROL, "policy", self._policy(0), batch_at, config)
-        self._keep(self.rounds, CONTROL, policy)
+        config, base = self.config.rounds[-1].policy, self._policy(0)
+        batch_at = data.policy_batches(*self._bootstrap_sources(config, base.tokenizer), config)
+        self._keep(self.rounds, CONTROL, self._train(self.rounds, CONTROL, base, batch_at, config))
 
     # Search
 
@@ -298,7 +286,7 @@ class Evolution:
         progress.say(f"round {number}: {name} {headline:.3f} ({levels})")
         return headline
 
-    def _evaluate_greedy(self, number: int, policy: Parameters, name: str) -> None:
+    def _evaluate_greedy(self, number: int, policy: Policy, name: str) -> None:
         problems = self._problems("heldout")
         right = evaluation.greedy_accuracy(
             problems,
@@ -310,9 +298,7 @@ class Evolution:
         self._note(number, name, problems, right, "heldout")
 
     def _evaluate_control(self) -> None:
-        folder = self.folder.round(self.rounds) / CONTROL
-        control = checkpoints.load(folder, Decoder, self.world.model, self.world.mesh)
-        self._evaluate_greedy(self.rounds, control, "control_greedy_accuracy")
+        self._evaluate_greedy(self.rounds, self._policy(self.rounds, CONTROL), "control_greedy_accuracy")
 
     def _frontier(self) -> list[Problem]:
         frontier = self.config.evaluation.frontier_levels
@@ -381,7 +367,8 @@ class Evolution:
         problems = self._frontier()
         problems = problems[:: max(len(problems) // self.config.evaluation.pair_problems, 1)]
         search_config = dataclasses.replace(settings.search, value_mode="terminal", beam_width=None)
-        engine = self.world.engine(self._policy(number), self._ppm(number), seed=self.config.seed + 1000)
+        ppm = self._ppm(number)
+        engine = self.world.engine(self._policy(number), ppm, seed=self.config.seed + 1000)
         trees = search(
             problems,
             sampler=engine,
@@ -394,7 +381,7 @@ class Evolution:
         accuracy = evaluation.pair_accuracy(
             [data.preference_rows([tree], settings.pairs) for tree in trees],
             engine,
-            self.world.tokenizer,
+            ppm.tokenizer,
         )
         for kind, (value, count) in accuracy.items():
             more = {} if kind is None else {"kind": kind}

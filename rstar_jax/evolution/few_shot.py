@@ -15,7 +15,6 @@ from rstar_jax.partitioning import make_mesh
 from rstar_jax.problems import jsonl
 from rstar_jax.search import sample_solutions
 from rstar_jax.trajectory import steps
-from rstar_jax.trajectory.tokenizer import Tokenizer
 from rstar_jax.verifier import Grader, Verifier
 
 
@@ -37,12 +36,13 @@ def evaluate_model(*, config: ModelEvaluation, model: str, problems: str | None,
     asked = jsonl.read_problems(problems)
     mesh = make_mesh(config.mesh)
     policy = models.load(model, mesh, config.dtype)
-    tokenizer = Tokenizer.load(models.find(model), markers_as="text")
+    if policy.tokenizer is None:
+        raise FileNotFoundError(f"--model={model}: expected a tokenizer.json there")
     with Verifier(limits=config.limits, workers=config.verifier_workers) as verifier, Grader() as grader:
         solutions = sample_solutions(
             asked,
             1,
-            sampler=Engine(policy.config, tokenizer, mesh, config.decoding, policy=policy.parameters),
+            sampler=Engine(policy.config, policy.tokenizer, mesh, config.decoding, policy=policy.parameters),
             verifier=verifier,
             max_prefix_tokens=config.decoding.max_prefix_tokens,
             seed=0,

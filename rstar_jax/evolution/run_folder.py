@@ -84,15 +84,18 @@ class RunFolder:
         """The folder of a round; 0 is the bootstrap."""
         return self.path / f"round_{number}"
 
+    def is_done(self, phase: str) -> bool:
+        """Whether the phase of this name is done."""
+        return (self._done / f"{phase}.json").exists()
+
     def phase(self, name: str, work: Callable[[], None]) -> bool:
         """Runs `work` unless the phase is done; returns whether it ran. Phases come in the same order in every run."""
-        marker = self._done / f"{name}.json"
-        if marker.exists():
+        if self.is_done(name):
             return False
         self.metrics.truncate(self._rows_done())
         work()
         self.metrics.flush()
-        publish(marker, json.dumps({"rows": len(self.metrics.rows)}))
+        publish(self._done / f"{name}.json", json.dumps({"rows": len(self.metrics.rows)}))
         return True
 
     def _rows_done(self) -> int:

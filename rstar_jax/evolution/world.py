@@ -1,24 +1,21 @@
-"""What every phase of a run needs: tokenizer, mesh, verifier, grader, and the models behind search's protocols."""
+"""What every phase of a run needs: mesh, verifier, grader, and models behind search's protocols."""
 
 import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 
-from etils import epath
 from jax.sharding import Mesh
 
 from rstar_jax import evaluation
 from rstar_jax.decoding import DecodingConfig, Engine, Sampling
 from rstar_jax.evolution import progress
 from rstar_jax.evolution.config import EvolutionConfig
-from rstar_jax.models import DecoderConfig
-from rstar_jax.models.parameters import Parameters
+from rstar_jax.models import DecoderConfig, Policy, Preference
 from rstar_jax.partitioning import make_mesh
 from rstar_jax.problems import Problem
 from rstar_jax.search import Tree
 from rstar_jax.training import losses
-from rstar_jax.trajectory.tokenizer import Tokenizer
 from rstar_jax.verifier import Grader, Verifier
 
 
@@ -36,10 +33,8 @@ def preference_loss(model: DecoderConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class World:
-    """Everything but the parameters."""
+    """Everything but the models."""
 
-    model: DecoderConfig
-    tokenizer: Tokenizer
     mesh: Mesh
     decoding: DecodingConfig
     verifier: Verifier
@@ -48,18 +43,34 @@ class World:
 
     def engine(
         self,
-        policy: Parameters | None = None,
-        ppm: Parameters | None = None,
+        policy: Policy,
+        ppm: Preference | None = None,
         *,
         sampling: Sampling | None = None,
         seed: int | None = None,
     ) -> Engine:
-        """Policy and PPM as search sees them, with a pool of pages of their own; sampling: if not `decoding`'s."""
+        """Policy and PPM as search sees them, with a pool of pages of their own; sampling: if not `decoding`'s.
+
+        Raises: ValueError for a model without a tokenizer, and a PPM that reads other token ids than the policy writes.
+        """
+        if policy.tokenizer is None:
+            raise ValueError("policy: expected a tokenizer.json in its folder")
+        if ppm is not None and ppm.tokenizer != policy.tokenizer:
+            raise ValueError("ppm: its tokenizer is not the policy's; expected one that was trained from such a policy")
         decoding = self.decoding
         if sampling is not None:
             decoding = dataclasses.replace(decoding, **dataclasses.asdict(sampling))
         seed = self.seed if seed is None else seed
-        return Engine(self.model, self.tokenizer, self.mesh, decoding, policy=policy, ppm=ppm, seed=seed)
+        return Engine(
+            policy.config,
+            policy.tokenizer,
+            self.mesh,
+            decoding,
+            policy=policy.parameters,
+            ppm=None if ppm is None else ppm.parameters,
+            ppm_model=None if ppm is None else ppm.config,
+            seed=seed,
+        )
 
     def test_time_search(
         self, problems: Sequence[Problem], engine: Engine, config: EvolutionConfig, name: str
@@ -81,13 +92,10 @@ class World:
 
 
 @contextlib.contextmanager
-def open_world(config: EvolutionConfig, run_dir: epath.PathLike) -> Iterator[World]:
-    """The world of a run whose tokenizer is there. Ends verifier and grader however the run ends."""
-    tokenizer = Tokenizer.load(epath.Path(run_dir) / "tokenizer")
+def open_world(config: EvolutionConfig) -> Iterator[World]:
+    """The world of a run. Ends verifier and grader however the run ends."""
     with Verifier(limits=config.limits, workers=config.verifier_workers) as verifier, Grader() as grader:
         yield World(
-            model=config.decoder(len(tokenizer)),
-            tokenizer=tokenizer,
             mesh=make_mesh(config.mesh),
             decoding=config.decoding,
             verifier=verifier,

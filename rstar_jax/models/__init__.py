@@ -2,7 +2,18 @@
 
 from rstar_jax.models.config import DecoderConfig
 from rstar_jax.models.decoder import Decoder, PreferenceModel
-from rstar_jax.models.hub import Policy, Preference, add_tokens, find, load, load_preference, save
+from rstar_jax.models.hub import (
+    Policy,
+    Preference,
+    find,
+    fresh,
+    is_model,
+    load,
+    load_preference,
+    preference_from_policy,
+    save,
+    with_markers,
+)
 
 __all__ = [
     "Decoder",
@@ -10,9 +21,12 @@ __all__ = [
     "Policy",
     "Preference",
     "PreferenceModel",
-    "add_tokens",
     "find",
+    "fresh",
+    "is_model",
     "load",
     "load_preference",
+    "preference_from_policy",
     "save",
+    "with_markers",
 ]

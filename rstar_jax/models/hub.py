@@ -1,4 +1,8 @@
-"""Hugging Face folders in and out: every process reads the slices that its devices hold, and nothing else."""
+"""A model is a Hugging Face folder: config.json, safetensors, its tokenizer; a PPM's head and value scale beside them.
+
+Every process reads the slices that its devices hold, and nothing else. config.json is written last: a folder without it
+holds no model.
+"""
 
 import dataclasses
 import functools
@@ -16,10 +20,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rstar_jax import json_object
 from rstar_jax.models import attention, layouts, parameters, torch_file, transfer
-from rstar_jax.models.config import DecoderConfig
+from rstar_jax.models.config import DTYPES, DecoderConfig
 from rstar_jax.models.decoder import Decoder, PreferenceModel
 from rstar_jax.models.safetensors_folder import TensorReader
 from rstar_jax.partitioning import MeshConfig, make_mesh
+from rstar_jax.trajectory import markers
+from rstar_jax.trajectory.tokenizer import Tokenizer
 
 SHARD_BYTES = 2 * 1024**3
 
@@ -33,12 +39,14 @@ class Policy:
     """A decoder with its parameters, sharded over a mesh.
 
     fields: of the config.json that it came from, for those that this decoder does not know to survive a round trip.
+    tokenizer: None where its folder has none. Step markers that it does not know as tokens are text to it.
     """
 
     config: DecoderConfig
     parameters: parameters.Parameters
     mesh: Mesh
     fields: Mapping[str, Any]
+    tokenizer: Tokenizer | None = None
 
     def logits(
         self,
@@ -66,11 +74,13 @@ class Preference:
     parameters: parameters.Parameters
     mesh: Mesh
     fields: Mapping[str, Any]
+    tokenizer: Tokenizer | None = None
 
     @property
     def body(self) -> Policy:
         """The decoder without its scalar head."""
-        return Policy(config=self.config, parameters=self.parameters["decoder"], mesh=self.mesh, fields=self.fields)
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Policy(**{**own, "parameters": self.parameters["decoder"]})
 
     def scores(self, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"] | None = None) -> Float[Array, " B"]:
         """Raw fp32 scores of whole sequences, read at the last real token.
@@ -102,30 +112,33 @@ def _scores(config: DecoderConfig, values: parameters.Parameters, tokens, mask) 
     return model.scores(hidden[jnp.arange(tokens.shape[0]), last])
 
 
-def load(path_or_hub_name: str, mesh: Mesh | None = None, dtype: str = "bfloat16") -> Policy:
-    """A policy from a Hugging Face folder, or by its name on the hub.
+def load(path_or_hub_name: str | epath.Path, mesh: Mesh | None = None, dtype: str | None = None) -> Policy:
+    """A policy from a folder, or by its name on the hub.
 
-    dtype: of the parameters and of the computation. mesh: by default this process's devices, tensor parallel as far as
-    the key-value heads can be divided.
+    dtype: of the parameters and of the computation; None: what the folder is stored in (float16 is read as bfloat16).
+    mesh: by default this process's devices, tensor parallel as far as the key-value heads can be divided.
 
     Raises: FileNotFoundError or ValueError, with the folder and the tensor or key, for what is missing, left over, of
     another shape, truncated, or of an architecture that is not implemented.
     """
     folder = find(path_or_hub_name)
     fields = _read_fields(folder)
+    stored = fields.get("dtype") or fields.get("torch_dtype")
+    dtype = dtype or (stored if stored in DTYPES else "bfloat16")
     try:
         model_type, config = layouts.read_config(fields, dtype=dtype, parameter_dtype=dtype)
     except ValueError as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from error
     if mesh is None:
         mesh = make_mesh(MeshConfig(tensor=math.gcd(config.kv_heads, jax.local_device_count())))
+    tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").exists() else None
     with TensorReader(folder) as reader:
         values = transfer.read(reader, layouts.tensors(model_type, config), config, mesh)
-    return Policy(config=config, parameters=values, mesh=mesh, fields=fields)
+    return Policy(config=config, parameters=values, mesh=mesh, fields=fields, tokenizer=tokenizer)
 
 
 def load_preference(
-    path_or_hub_name: str, mesh: Mesh | None = None, dtype: str = "bfloat16", value_scale: float = 1.0
+    path_or_hub_name: str | epath.Path, mesh: Mesh | None = None, dtype: str | None = None, value_scale: float = 1.0
 ) -> Preference:
     """A PPM: a policy's folder with a scalar head beside it, in the released code's `value_head.bin`.
 
@@ -137,7 +150,7 @@ def load_preference(
     path = folder / _HEAD_FILE
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected the scalar head of a PPM there")
-    body = load(str(folder), mesh, dtype)
+    body = load(folder, mesh, dtype)
     head = torch_file.read(str(path))
     for name, shape in ((_HEAD_WEIGHT, (1, body.config.embed)), (_HEAD_BIAS, (1,))):
         if name not in head or head[name].shape != shape:
@@ -146,19 +159,41 @@ def load_preference(
     scale = body.fields.get(_SCALE, value_scale)
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
         raise ValueError(f"{folder / 'config.json'}: {_SCALE}: expected a number above 0, found {scale!r}")
-    fresh = parameters.preference_from_policy(body.config, body.parameters, body.mesh, scale)
+    fresh = preference_from_policy(body, scale)
     values = {"value": head[_HEAD_WEIGHT][0], "bias": head[_HEAD_BIAS].reshape(())}
-    placed = {name: jax.device_put(value.astype(np.float32), fresh[name].sharding) for name, value in values.items()}
-    return Preference(config=body.config, parameters={**fresh, **placed}, mesh=body.mesh, fields=body.fields)
+    placed = {
+        name: jax.device_put(value.astype(np.float32), fresh.parameters[name].sharding)
+        for name, value in values.items()
+    }
+    return dataclasses.replace(fresh, parameters={**fresh.parameters, **placed})
+
+
+def preference_from_policy(policy: Policy, value_scale: float = 1.0) -> Preference:
+    """A PPM that begins as `policy` with a head of zeros."""
+    own = {field.name: getattr(policy, field.name) for field in dataclasses.fields(policy)}
+    values = parameters.preference_from_policy(policy.config, policy.parameters, policy.mesh, value_scale)
+    return Preference(**{**own, "parameters": values})
+
+
+def fresh(config: DecoderConfig, mesh: Mesh, tokenizer: Tokenizer, seed: int) -> Policy:
+    """A policy with random weights and as many rows of the embedding as its tokenizer has ids."""
+    config = dataclasses.replace(config, vocabulary_size=len(tokenizer))
+    values = parameters.initialise(Decoder, config, mesh, seed)
+    ids = {"eos_token_id": tokenizer.ids[markers.END_OF_TEXT], "pad_token_id": tokenizer.ids[markers.PADDING]}
+    fields = {**layouts.default_fields(config), **ids}
+    return Policy(config=config, parameters=values, mesh=mesh, fields=fields, tokenizer=tokenizer)
 
 
 def save(model: Policy | Preference, folder: epath.PathLike, *, shard_bytes: int = SHARD_BYTES) -> None:
-    """Writes config.json and sharded safetensors, as `transformers` reads them; at most one shard in host memory.
+    """Writes sharded safetensors and the tokenizer, as `transformers` reads them; at most one shard in host memory.
 
-    A PPM's scalar head goes beside them as the released code's `value_head.bin`, its scale into config.json.
+    A PPM's scalar head goes beside them as the released code's `value_head.bin`, its scale into config.json. Whatever
+    model was there is none from the first moment on, and the new one is none before its last.
     """
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").unlink(missing_ok=True)
+    (folder / _HEAD_FILE).unlink(missing_ok=True)
     policy = model if isinstance(model, Policy) else model.body
     fields = layouts.write_config(policy.fields, policy.config)
     fields.pop(_SCALE, None)
@@ -168,7 +203,18 @@ def save(model: Policy | Preference, folder: epath.PathLike, *, shard_bytes: int
         weight, bias = (np.asarray(model.parameters[name], np.float32) for name in ("value", "bias"))
         torch_file.write(str(folder / _HEAD_FILE), {_HEAD_WEIGHT: weight[None], _HEAD_BIAS: bias[None]})
         fields[_SCALE] = float(model.parameters["value_scale"])
-    (folder / "config.json").write_text(json.dumps(fields, indent=2))  # last: without it nothing is a model
+    if policy.tokenizer is not None:
+        policy.tokenizer.save(folder)
+    (folder / "config.json").write_text(json.dumps(fields, indent=2))
+
+
+def with_markers(model: Model) -> Model:
+    """`model` with every step marker as a token of its tokenizer."""
+    tokenizer = model.tokenizer.with_markers()
+    known = len(model.tokenizer)
+    if len(tokenizer) > known:
+        model = add_tokens(model, known, len(tokenizer) - known)
+    return dataclasses.replace(model, tokenizer=tokenizer)
 
 
 def add_tokens(model: Model, first: int, count: int) -> Model:
@@ -191,16 +237,22 @@ def add_tokens(model: Model, first: int, count: int) -> Model:
     return dataclasses.replace(model, config=config, parameters=values)
 
 
+def is_model(folder: epath.PathLike) -> bool:
+    """Whether a whole model lies there."""
+    return (epath.Path(folder) / "config.json").exists()
+
+
 def _with_means(table: jax.Array, rows: int, first: int, count: int) -> jax.Array:
     mean = jnp.mean(table[:first].astype(jnp.float32), axis=0).astype(table.dtype)
     table = jnp.pad(table, ((0, rows - table.shape[0]), (0, 0)))
     return table.at[first : first + count].set(mean)
 
 
-def find(path_or_hub_name: str) -> epath.Path:
+def find(path_or_hub_name: str | epath.Path) -> epath.Path:
     """The folder of that path, or the hub's folder of that name, downloaded unless it is there."""
     if epath.Path(path_or_hub_name).is_dir():
         return epath.Path(path_or_hub_name)
+    path_or_hub_name = str(path_or_hub_name)
     from huggingface_hub import snapshot_download  # only where a hub is asked
 
     try:

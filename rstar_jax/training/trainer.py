@@ -16,7 +16,6 @@ from orbax.checkpoint import v1 as ocp
 from rstar_jax import partitioning
 from rstar_jax.models.parameters import Parameters
 from rstar_jax.training.batches import Batch
-from rstar_jax.training.checkpoints import absolute
 from rstar_jax.training.config import TrainingConfig
 from rstar_jax.training.optimizer import learning_rate, make_optimizer
 
@@ -150,8 +149,9 @@ class Saver:
 
     def __init__(self, folder: epath.PathLike):
         training = ocp.training
+        path = epath.Path(folder)
         self._checkpointer = training.Checkpointer(
-            absolute(folder),
+            path if path.is_absolute() else path.resolve(),  # as Orbax wants it; gs://... is absolute as it is
             save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=training.preservation_policies.LatestN(1),
             cleanup_tmp_directories=True,

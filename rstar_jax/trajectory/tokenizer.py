@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from etils import epath
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
@@ -53,13 +53,8 @@ class Tokenizer:
         return cls(backend)
 
     @classmethod
-    def load(
-        cls, folder: epath.PathLike, markers_as: Literal["tokens", "new tokens", "text"] = "tokens"
-    ) -> "Tokenizer":
-        """Reads `tokenizer.json` of a folder.
-
-        markers_as: whether the markers must be tokens already, are added where they are missing, or stay plain text.
-        """
+    def load(cls, folder: epath.PathLike) -> "Tokenizer":
+        """Reads `tokenizer.json` of a folder."""
         path = epath.Path(folder) / "tokenizer.json"
         if not path.exists():
             raise FileNotFoundError(f"{path}: expected a tokenizer there")
@@ -71,15 +66,19 @@ class Tokenizer:
             raise
         except Exception as error:  # tokenizers raises nothing narrower
             raise ValueError(f"{path}: expected a tokenizer: {error}") from error
-        ends = _ends(path.parent)
-        tokenizer = cls(backend, fields, ends)
-        missing = [marker for marker in markers.SPECIAL_TOKENS if marker not in tokenizer.ids]
-        if missing and markers_as == "tokens":
-            raise ValueError(f"{path}: no token for {', '.join(missing)}: expected every marker to be one token")
-        if missing and markers_as == "new tokens":
-            backend.add_special_tokens([AddedToken(marker, normalized=False) for marker in missing])
-            tokenizer = cls(backend, fields, ends)
-        return tokenizer
+        return cls(backend, fields, _ends(path.parent))
+
+    @property
+    def knows_markers(self) -> bool:
+        """Whether every marker is a token."""
+        return all(marker in self.ids for marker in markers.SPECIAL_TOKENS)
+
+    def with_markers(self) -> "Tokenizer":
+        """This tokenizer with those markers as tokens, behind all others, that are none yet."""
+        backend = _Tokenizer.from_str(self._backend.to_str())
+        missing = [marker for marker in markers.SPECIAL_TOKENS if marker not in self.ids]
+        backend.add_special_tokens([AddedToken(marker, normalized=False) for marker in missing])
+        return Tokenizer(backend, self._fields, self.ends_of_text)
 
     def save(self, folder: epath.PathLike) -> None:
         """Writes a folder that `transformers` reads too.
@@ -107,6 +106,12 @@ class Tokenizer:
         Brackets may be one token with what stands before or behind them.
         """
         return (self.ids[marker],) if marker in self.ids else self.encode(marker.strip("<>"))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both give the same ids to every text."""
+        return isinstance(other, Tokenizer) and self._backend.to_str() == other._backend.to_str()
+
+    __hash__ = None
 
     def __len__(self) -> int:
         """One more than the largest id."""

@@ -90,7 +90,7 @@ def compare_logits(folder: str, questions: str, count: int) -> dict[str, float]:
 
     from rstar_jax.trajectory.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer.load(folder, markers_as="text")
+    tokenizer = Tokenizer.load(folder)
     policy, *_ = load_ours(folder, "float32")
     model, *_ = load_theirs(folder, "float32")
     largest, relative, positions, same = 0.0, 0.0, 0, 0

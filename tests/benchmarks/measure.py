@@ -32,7 +32,7 @@ def arguments(**sizes: int) -> argparse.ArgumentParser:
 def load(flags: argparse.Namespace) -> tuple[models.Policy, Tokenizer]:
     """The checkpoint on the mesh of the flags, and its tokenizer."""
     mesh = make_mesh(MeshConfig(data=flags.data, tensor=flags.tensor, cpu_devices=flags.data * flags.tensor))
-    return models.load(flags.model, mesh, flags.dtype), Tokenizer.load(flags.model, markers_as="text")
+    return models.load(flags.model, mesh, flags.dtype), Tokenizer.load(flags.model)
 
 
 def load_transformers(flags: argparse.Namespace):

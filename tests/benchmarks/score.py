@@ -85,7 +85,7 @@ def by_transformers(flags: argparse.Namespace) -> float:
     import torch
 
     model, device = measure.load_transformers(flags)
-    prompts, candidates = texts(flags, Tokenizer.load(flags.model, markers_as="text"))
+    prompts, candidates = texts(flags, Tokenizer.load(flags.model))
     start = time.perf_counter()
     with torch.no_grad():
         for prompt, own in zip(prompts, candidates, strict=True):

@@ -57,6 +57,6 @@ class ScriptedEngine(AtOnce):
 class ScriptedWorld(World):
     """A world with a scripted policy; its PPM, verifier and grader are real."""
 
-    def engine(self, policy=None, ppm=None, *, sampling=None, seed=None):
+    def engine(self, policy, ppm=None, *, sampling=None, seed=None):
         engine = super().engine(policy, ppm, sampling=sampling, seed=seed)
-        return ScriptedEngine(engine, self.tokenizer, sampling == GREEDY, self.seed if seed is None else seed)
+        return ScriptedEngine(engine, policy.tokenizer, sampling == GREEDY, self.seed if seed is None else seed)

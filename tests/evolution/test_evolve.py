@@ -10,8 +10,6 @@ import sys
 import time
 import types
 
-import jax
-import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
@@ -21,16 +19,14 @@ from rstar_jax.evaluation import EvaluationConfig
 from rstar_jax.evolution import commands, data
 from rstar_jax.evolution import evolve as evolve_module
 from rstar_jax.evolution.config import EvolutionConfig, RoundConfig
-from rstar_jax.evolution.exchange import export_model
 from rstar_jax.evolution.run_folder import RunFolder
-from rstar_jax.models import Decoder, DecoderConfig, PreferenceModel
+from rstar_jax.models import DecoderConfig
 from rstar_jax.partitioning import MeshConfig
 from rstar_jax.problems.datasets import read_problems
 from rstar_jax.problems.procedural import ProceduralProblems
 from rstar_jax.search import PairConfig, SearchConfig, VoteConfig, read_trees
-from rstar_jax.training import TrainingConfig, checkpoints
+from rstar_jax.training import TrainingConfig
 from rstar_jax.trajectory import markers
-from rstar_jax.trajectory.tokenizer import Tokenizer
 from tests.evolution.scripted import ScriptedWorld
 from tests.search import scripted
 
@@ -165,7 +161,8 @@ def test_search_and_evaluate_by_command(undisturbed, tmp_path, monkeypatch, caps
     file = tmp_path / "problems.jsonl"
     file.write_text("".join(json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in problems))
     voting = dataclasses.replace(config().evaluation, vote=VoteConfig(rule="majority"))
-    common = {"config": dataclasses.replace(config(), evaluation=voting), "run_dir": str(undisturbed), "round": None}
+    settings = dataclasses.replace(config(), evaluation=voting)
+    common = {"config": settings, "run_dir": str(undisturbed), "policy": None, "ppm": None}
     searched, search_trees, found = [], evaluation.search_trees, tmp_path / "found"
     monkeypatch.setattr(
         evaluation, "search_trees", lambda own, **rest: searched.append(own) or search_trees(own, **rest)
@@ -194,26 +191,20 @@ def test_search_and_evaluate_by_command(undisturbed, tmp_path, monkeypatch, caps
     assert "accuracy by selection rule" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["policy", "ppm"])
-def test_its_models_go_out_with_their_tokenizer(kind, undisturbed, tmp_path):
-    out = tmp_path / "out"
-    export_model(config=config(), run_dir=str(undisturbed), round=2, kind=kind, output=str(out))
-    load, module = {"policy": (models.load, Decoder), "ppm": (models.load_preference, PreferenceModel)}[kind]
-    there = load(str(out), dtype="float32")
-    here = checkpoints.load(undisturbed / "round_2" / kind, module, there.config, there.mesh)
-    jax.tree.map(np.testing.assert_array_equal, there.parameters, here)
-    ours = Tokenizer.load(undisturbed / "tokenizer")
-    theirs = PreTrainedTokenizerFast.from_pretrained(out)
+def test_its_models_are_folders_that_transformers_reads(undisturbed):
+    folder = undisturbed / "round_2" / "policy"
+    ours, theirs = models.load(folder).tokenizer, PreTrainedTokenizerFast.from_pretrained(folder)
     text = "What is 12 - 3?<code>a = 12 - 3<end_of_step>print(a, a - (12 - 3))<end_of_code>"
     assert tuple(theirs(text, add_special_tokens=False)["input_ids"]) == ours.encode(text)
     assert theirs.eos_token == markers.END_OF_TEXT
+    assert models.load_preference(undisturbed / "round_2" / "ppm").tokenizer == ours
 
 
 class Killed(Exception):
     pass
 
 
-PHASES = ("0_bootstrap", "1_search", "1_select", "1_policy", "2_ppm", "2_control", "2_evaluate_search")
+PHASES = ("0_base", "1_search", "1_select", "1_policy", "2_ppm", "2_control", "2_evaluate_search")
 
 
 def test_a_run_cut_off_in_every_phase_ends_the_same(undisturbed, tmp_path, monkeypatch):
@@ -291,7 +282,7 @@ def test_kill_minus_nine(tmp_path):
 def test_what_is_left_of_removed_checkpoints_is_never_gone_on_from(tmp_path, monkeypatch):
     """A kill while the checkpoints of a finished training are removed, at whatever file."""
     evolution = evolve_module.Evolution(config(), RunFolder(tmp_path), types.SimpleNamespace())
-    monkeypatch.setattr(evolve_module.checkpoints, "save", lambda path, model: None)
+    monkeypatch.setattr(models, "save", lambda model, path: None)
     training = evolution.folder.round(1) / "policy_training"
     (training / "5").mkdir(parents=True)
     (training / "5" / "metadata").write_text("{}")
@@ -307,6 +298,6 @@ def test_what_is_left_of_removed_checkpoints_is_never_gone_on_from(tmp_path, mon
         evolution._keep(1, "policy", None)
     assert not training.exists()
     monkeypatch.undo()
-    monkeypatch.setattr(evolve_module.checkpoints, "save", lambda path, model: None)
+    monkeypatch.setattr(models, "save", lambda model, path: None)
     evolution._keep(1, "policy", None)
     assert [path.name for path in evolution.folder.round(1).iterdir()] == []

@@ -1,4 +1,7 @@
-"""Checkpoints become round 0 of a run, and models of a run become checkpoints."""
+"""Checkpoints become the base of a run; a model is named by its folder."""
+
+import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -6,10 +9,16 @@ import pytest
 from safetensors.numpy import load_file
 
 from rstar_jax import main, models
-from rstar_jax.models import parameters
+from rstar_jax.evolution import commands
+from rstar_jax.evolution.evolve import evolve
+from rstar_jax.evolution.exchange import import_model
+from rstar_jax.partitioning import make_mesh
+from rstar_jax.problems import procedural
 from rstar_jax.trajectory import markers
 from rstar_jax.trajectory.tokenizer import Tokenizer
 from tests import checkpoints
+from tests.evolution.scripted import ScriptedWorld
+from tests.evolution.test_evolve import config
 
 
 @pytest.fixture
@@ -17,46 +26,81 @@ def checkpoint(tmp_path):
     return checkpoints.write(tmp_path / "checkpoint")
 
 
-def test_a_checkpoint_comes_in_and_goes_out(checkpoint, tmp_path, capsys):
-    run, out = tmp_path / "run", tmp_path / "out"
+def test_a_checkpoint_becomes_the_base_of_a_run(checkpoint, tmp_path, capsys):
+    run = tmp_path / "run"
     assert main.main(["import", f"--model={checkpoint}", f"--run_dir={run}", "--dtype=float32"]) == 0
-    tokenizer = Tokenizer.load(run / "tokenizer")
-    assert len(tokenizer) == 11 + len(markers.SPECIAL_TOKENS) - 1  # <|endoftext|> was there
-    assert main.main(["export", f"--run_dir={run}", "--round=0", f"--output={out}"]) == 0
-    assert capsys.readouterr().out.splitlines() == [str(run / "round_0" / "policy"), str(out)]
-    before, after = models.load(str(checkpoint), dtype="float32"), models.load(str(out), dtype="float32")
+    base = run / "round_0" / "policy"
+    assert capsys.readouterr().out.splitlines() == [str(base)]
+    before, after = models.load(checkpoint, dtype="float32"), models.load(base)
+    assert len(after.tokenizer) == 11 + len(markers.SPECIAL_TOKENS) - 1  # <|endoftext|> was there
+    assert after.config == before.config and after.tokenizer.knows_markers
     old, new = np.asarray(before.parameters["embedding"]), np.asarray(after.parameters["embedding"])
     np.testing.assert_array_equal(new[:11], old[:11])
     np.testing.assert_allclose(new[11:21], np.tile(old[:11].mean(0), (10, 1)), rtol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, before.parameters["layers"], after.parameters["layers"])
-    assert Tokenizer.load(out).ids == tokenizer.ids
-    assert load_file(out / "model.safetensors").keys() == load_file(checkpoint / "model.safetensors").keys()
+    assert load_file(base / "model.safetensors").keys() == load_file(checkpoint / "model.safetensors").keys()
+    for kind in ("policy", "policy"):
+        assert main.main(["import", f"--model={checkpoint}", f"--run_dir={run}", f"--kind={kind}"]) == 2
+        assert f"has a {kind} already" in capsys.readouterr().err
 
 
-def test_a_ppm_comes_in_and_goes_out(checkpoint, tmp_path):
-    policy = models.load(str(checkpoint), dtype="float32")
-    values = parameters.preference_from_policy(policy.config, policy.parameters, policy.mesh)
-    values |= {"value": jax.numpy.arange(32.0), "value_scale": jax.numpy.asarray(5.0)}
-    ppm = models.Preference(config=policy.config, parameters=values, mesh=policy.mesh, fields=policy.fields)
+def test_a_ppm_becomes_the_first_of_a_run(checkpoint, tmp_path, capsys):
+    ppm = models.preference_from_policy(models.load(checkpoint, dtype="float32"))
+    ppm.parameters.update(value=jax.numpy.arange(32.0), value_scale=jax.numpy.asarray(5.0))
     models.save(ppm, checkpoint)
-    run, out = tmp_path / "run", tmp_path / "out"
-    assert main.main(["import", f"--model={checkpoint}", f"--run_dir={run}", "--kind=ppm", "--dtype=float32"]) == 0
-    assert main.main(["export", f"--run_dir={run}", "--round=0", "--kind=ppm", f"--output={out}"]) == 0
+    run = tmp_path / "run"
+    assert main.main(["import", f"--model={checkpoint}", f"--run_dir={run}", "--kind=ppm"]) == 0
     tokens = np.arange(10)[None]
-    again = models.load_preference(str(out), dtype="float32")
+    again = models.load_preference(run / "round_0" / "ppm")
     np.testing.assert_array_equal(again.scores(tokens), ppm.scores(tokens))
     assert float(again.parameters["value_scale"]) == 5.0
+    assert main.main(["import", f"--model={checkpoint}", f"--run_dir={run}", "--kind=ppm"]) == 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["import", "--model=nothing/there", "--run_dir=x"], "nothing/there: neither a folder nor a model"),
-        (["export", "--run_dir=nothing", "--round=1", "--output=x"], "nothing/tokenizer/tokenizer.json: expected"),
+        (["evaluate", "--run_dir=nothing", "--problems=p.jsonl"], "--run_dir=nothing: no round there has a policy"),
+        (["evaluate", "--policy=nothing/there", "--problems=p.jsonl"], "nothing/there: neither a folder nor a model"),
+        (["train_ppm", "--policy=policy", "--output=x"], "policy: its tokenizer does not know the step markers"),
     ],
 )
 def test_what_is_not_there_is_named(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    checkpoints.write(tmp_path / "policy")
+    (tmp_path / "p.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
     assert main.main(arguments) == 2
     assert message in capsys.readouterr().err
-    assert not (tmp_path / "x").exists()
+    assert not (tmp_path / "x" / "round_0").exists()
+
+
+def test_a_run_from_an_imported_base_goes_all_the_way(tmp_path, monkeypatch, capsys):
+    """import -> evolve -> evaluate, as a user would; the base is wider than the model of gin, and stays as it is."""
+    monkeypatch.setattr("rstar_jax.evolution.world.World", ScriptedWorld)
+    whole = config()
+    asked = dataclasses.replace(whole.problems, rounds=whole.problems.rounds[:1])
+    settings = dataclasses.replace(whole, rounds=whole.rounds[:1], problems=asked)
+    problems = procedural.generate("chain_sum", 1, 30, split="corpus", seed=0)
+    tokenizer = Tokenizer.train([procedural.worked_example(problem) for problem in problems], 300)
+    decoder = dataclasses.replace(whole.model, embed=24, rope_theta=1e6)
+    models.save(models.fresh(decoder, make_mesh(whole.mesh), tokenizer, seed=5), tmp_path / "checkpoint")
+    run = tmp_path / "run"
+    import_model(config=settings, model=str(tmp_path / "checkpoint"), run_dir=str(run), kind="policy", dtype=None)
+    base = {path.name: path.read_bytes() for path in (run / "round_0" / "policy").iterdir()}
+    evolve(settings, run)
+    assert {path.name: path.read_bytes() for path in (run / "round_0" / "policy").iterdir()} == base
+    for kind in ("policy", "control"):
+        assert models.load(run / "round_1" / kind).config == dataclasses.replace(
+            decoder, vocabulary_size=len(tokenizer)
+        )
+    (problem,) = procedural.generate("chain_sum", 1, 1, split="other", seed=0)
+    row = {"question": problem.question, "answer": problem.answer}
+    (tmp_path / "problems.jsonl").write_text(json.dumps(row) + "\n")
+    named = {"policy": str(run / "round_1" / "policy"), "ppm": str(run / "round_1" / "ppm")}
+    asked = {"problems": str(tmp_path / "problems.jsonl"), "output": str(tmp_path / "rows.jsonl")}
+    capsys.readouterr()
+    commands.evaluate(config=settings, run_dir="nowhere", **named, **asked)
+    assert "search_accuracy" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert {row["name"]: row["value"] for row in rows}["greedy_accuracy"] == 1.0

@@ -16,6 +16,7 @@ import gin
 from rstar_jax import configuration
 from rstar_jax.models import Decoder, DecoderConfig, hub, layouts, parameters, safetensors_folder
 from rstar_jax.partitioning import MeshConfig, make_mesh
+from rstar_jax.trajectory.tokenizer import Tokenizer
 from tests.models import tiny
 
 GIN = pathlib.Path(__file__).resolve().parents[2] / "gin"
@@ -211,11 +212,35 @@ def test_the_scale_of_a_ppm_whose_folder_has_none_is_the_callers(tmp_path):
         file.write_text(json.dumps(fields | {"value_scale": scale}))
         with pytest.raises(ValueError, match=f"config.json: value_scale: expected a number above 0, {message}"):
             hub.load_preference(str(tmp_path / "ppm"))
-    hub.save(hub.load(str(tmp_path / "policy"), dtype="float32"), tmp_path / "ppm")  # writes a policy's config.json
+    file.write_text(json.dumps({name: value for name, value in fields.items() if name != "value_scale"}))
     assert float(hub.load_preference(str(tmp_path / "ppm"), value_scale=5.0).parameters["value_scale"]) == 5.0
     hub.save(ppm, tmp_path / "ppm")
     hub.save(hub.load(str(tmp_path / "ppm"), dtype="float32"), tmp_path / "body")
     assert "value_scale" not in json.loads((tmp_path / "body" / "config.json").read_text())
+
+
+def test_a_model_says_all_of_itself_and_is_none_while_it_is_written(tmp_path, monkeypatch):
+    """Config, parameters, their dtype and the tokenizer come back; a save that is cut off anywhere leaves no model."""
+    tokenizer = Tokenizer.train(["a = 1 + 2", "print(a)"] * 9, 300)
+    config = DecoderConfig(
+        vocabulary_size=300, layers=2, embed=16, heads=2, kv_heads=1, head=8, mlp=16, rope_theta=1e6, norm_epsilon=1e-5
+    )
+    model = hub.fresh(config, make_mesh(MeshConfig(data=1)), tokenizer, 0)
+    ppm = hub.preference_from_policy(model, 3.0)
+    hub.save(ppm, tmp_path / "ppm")
+    again = hub.load_preference(tmp_path / "ppm", model.mesh)
+    assert (again.config, again.tokenizer) == (model.config, tokenizer) and again.tokenizer.knows_markers
+    jax.tree.map(np.testing.assert_array_equal, again.parameters, ppm.parameters)
+    hub.save(model, tmp_path / "ppm")
+    assert hub.is_model(tmp_path / "ppm") and not (tmp_path / "ppm" / "value_head.bin").exists()
+    for name in ("write_tensors", "save"):
+        with monkeypatch.context() as patch:
+            owner = hub.transfer if name == "write_tensors" else Tokenizer
+            patch.setattr(owner, name, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                hub.save(model, tmp_path / "ppm")
+        with pytest.raises(FileNotFoundError, match="config.json: expected the configuration"):
+            hub.load(tmp_path / "ppm")
 
 
 def test_a_head_that_would_run_code_is_refused(tmp_path):

@@ -56,7 +56,7 @@ def saved(folder, backend, **files):
     (folder / "tokenizer.json").write_text(backend.to_str())
     for name, fields in files.items():
         (folder / f"{name}.json").write_text(fields if isinstance(fields, str) else json.dumps(fields))
-    return ours.Tokenizer.load(folder, markers_as="new tokens")
+    return ours.Tokenizer.load(folder).with_markers()
 
 
 def sentence_piece(metaspace: bool) -> Tokenizer:

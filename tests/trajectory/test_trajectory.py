@@ -53,12 +53,11 @@ def test_markers_may_be_added_or_stay_text(tmp_path):
     foreign.train_from_iterator([TEXT] * 3, trainer)
     (tmp_path / "tokenizer.json").write_text(foreign.to_str())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>", "chat_template": "x"}))
-    with pytest.raises(ValueError, match="no token for .*<end_of_step>"):
-        Tokenizer.load(tmp_path)
-    text = Tokenizer.load(tmp_path, markers_as="text")
-    assert text.ids == {} and text.ends_of_text == (foreign.token_to_id("<|im_end|>"),)
+    text = Tokenizer.load(tmp_path)
+    assert text.ids == {} and not text.knows_markers and text.ends_of_text == (foreign.token_to_id("<|im_end|>"),)
     assert text.decode(text.ending("<end_of_code>")) == "end_of_code" and len(text.ending("<end_of_code>")) > 1
-    added = Tokenizer.load(tmp_path, markers_as="new tokens")
+    added = text.with_markers()
+    assert added.knows_markers and added != text
     assert len(added) == len(text) + len(markers.SPECIAL_TOKENS) and min(added.ids.values()) == len(text)
     assert added.encode("<end_of_code>") == (added.ids["<end_of_code>"],) and added.decode(added.encode(TEXT)) == TEXT
     added.save(tmp_path / "saved")
