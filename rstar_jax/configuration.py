@@ -1,6 +1,7 @@
 """gin: the only file that knows it. Configurations are frozen dataclasses; a gin file says what is in them."""
 
 import contextlib
+import logging
 import pathlib
 import tokenize
 from collections.abc import Callable, Sequence
@@ -43,12 +44,35 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
         _parse(f"--gin.{binding}", lambda binding=binding: gin.parse_config(binding))
 
 
+def value(file: str, name: str) -> Any:
+    """What a gin file calls `name`, a macro, of a file that stands for itself; what was parsed before is forgotten.
+
+    Raises as `parse` does, or ValueError where the file has no such name.
+    """
+    parse([file], [])
+    with contextlib.suppress(ValueError):  # known since an earlier call
+        gin.external_configurable(_value, "value")
+    try:
+        gin.bind_parameter("value.own", gin.query_parameter(f"{name}/macro.value"))
+        return gin.get_configurable(_value)()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def _value(own: Any) -> Any:
+    return own
+
+
 def _parse(flag: str, parse_config: Callable[[], object]) -> None:
     """Parses what one flag gives, and names it where that is not gin."""
+    root = logging.getLogger()
+    said, root.disabled = root.disabled, True  # gin tells the root logger where else it looked for an included file
     try:
         parse_config()
     except (ValueError, SyntaxError, ImportError, AttributeError, NameError, OSError, tokenize.TokenError) as error:
         raise ValueError(f"{flag}: {error}") from error
+    finally:
+        root.disabled = said
 
 
 def operative(root: Any) -> str:

@@ -46,7 +46,7 @@ def parse(lines: Iterable[bytes | str], name: str, *, digits: bool = False) -> I
             raise ValueError(f"{where}: not UTF-8 ({error.reason}, byte {error.start + 1})") from None
         text = text.removeprefix("\ufeff") if number == 1 else text
         if text.strip():
-            yield number, where, _value(text, where, digits)
+            yield number, where, value(text, where, digits=digits)
 
 
 def shown(value: Any) -> str:
@@ -73,19 +73,20 @@ def _named(lines: Iterable[bytes], file: epath.Path) -> Iterator[bytes]:
         raise ValueError(f"{file}: not a whole gzip file ({error})") from None
 
 
-def _value(text: str, where: str, digits: bool) -> Any:
+def value(text: str, where: str, *, digits: bool) -> Any:
+    """The value that a text holds. Raises ValueError that begins with `where`."""
     numbers = {"parse_float": Digits, "parse_int": Digits, "parse_constant": _refuse} if digits else {}
     try:
-        value = json.loads(text, **numbers)
+        found = json.loads(text, **numbers)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}: not JSON ({error.msg}, column {error.colno})") from None
     except RecursionError:
         raise ValueError(f"{where}: not JSON (nested too deeply)") from None
     except ValueError as error:  # NaN, or an integer of thousands of digits
         raise ValueError(f"{where}: not JSON ({error})") from None
-    if digits and "\\u" in text and not _is_text(value):
+    if digits and "\\u" in text and not _is_text(found):
         raise ValueError(f"{where}: half a character (a lone surrogate)")
-    return value
+    return found
 
 
 def _refuse(name: str) -> None:

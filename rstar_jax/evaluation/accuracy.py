@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from rstar_jax.problems import Problem
+from rstar_jax.problems.problem import level_order
 from rstar_jax.search import (
     StepSampler,
     StepScorer,
@@ -26,7 +27,7 @@ def greedy_accuracy(
         problems, 1, sampler=sampler, verifier=verifier, max_prefix_tokens=max_prefix_tokens, seed=0
     )
     answers = [solution.answer for (solution,) in solutions]
-    return grade_answers([problem.answer for problem in problems], answers, grader)
+    return grade_answers([problem.answers for problem in problems], answers, grader)
 
 
 def sampled_accuracy(
@@ -50,22 +51,22 @@ def sampled_accuracy(
     solutions = sample_solutions(
         problems, samples, sampler=sampler, verifier=verifier, max_prefix_tokens=max_prefix_tokens, seed=seed
     )
-    golds = [problem.answer for problem in problems]
+    golds = [problem.answers for problem in problems]
     plain = solution_answers(problems, solutions, sampler=sampler, seed=seed)
     chosen = {"majority_accuracy": vote(plain, grader, VoteConfig(rule="majority"))}
     if scorer is not None:
         scored = solution_answers(problems, solutions, sampler=sampler, scorer=scorer, seed=seed)
         chosen["best_of_n_accuracy"] = vote(scored, grader, VoteConfig(rule="best"))
     values = {name: grade_answers(golds, answers, grader) for name, answers in chosen.items()}
-    flat = [(problem.answer, own.answer) for problem, row in zip(problems, plain, strict=True) for own in row]
+    flat = [(problem.answers, own.answer) for problem, row in zip(problems, plain, strict=True) for own in row]
     right = iter(grade_answers([gold for gold, _ in flat], [answer for _, answer in flat], grader))
     hits = [sum(next(right) for _ in row) for row in plain]
     values[f"pass_at_{samples}"] = [pass_at_k(samples, int(own), samples) for own in hits]
     return values
 
 
-def grade_answers(golds: Sequence[str], answers: Sequence[str | None], grader: Grader) -> list[float]:
-    """1.0 where the answer is right; no answer counts as wrong, and so does, said in the log, an undecided one."""
+def grade_answers(golds: Sequence[tuple[str, ...]], answers: Sequence[str | None], grader: Grader) -> list[float]:
+    """1.0 where the answer is one of its golds. None is wrong, and so is, said in the log, an undecided one."""
     asked = [i for i, answer in enumerate(answers) if answer is not None]
     grades = grader.grade([(golds[i], answers[i]) for i in asked])
     if undecided := grades.count(None):
@@ -76,13 +77,14 @@ def grade_answers(golds: Sequence[str], answers: Sequence[str | None], grader: G
     return right
 
 
-def by_level(problems: Sequence[Problem], values: Sequence[float], frontier: Sequence[int]) -> dict[int | None, float]:
+def by_level(problems: Sequence[Problem], values: Sequence[float], frontier: Sequence[str]) -> dict[str | None, float]:
     """Means by level; under None the mean over the frontier's levels (over all problems, if none has a level)."""
-    groups: dict[int, list[float]] = {}
+    groups: dict[str, list[float]] = {}
     for problem, value in zip(problems, values, strict=True):
         if problem.level is not None:
             groups.setdefault(problem.level, []).append(value)
-    means: dict[int | None, float] = {level: sum(group) / len(group) for level, group in sorted(groups.items())}
+    levels = sorted(groups, key=level_order)
+    means: dict[str | None, float] = {level: sum(groups[level]) / len(groups[level]) for level in levels}
     headline = [means[level] for level in frontier if level in means] or list(values)
     means[None] = sum(headline) / len(headline)
     return means

@@ -26,11 +26,13 @@ class EvaluationConfig:
     samples: int = 8
     sampling: Sampling = Sampling()
     pair_problems: int = 60
-    frontier_levels: tuple[int, ...] = (2, 3, 4)
+    frontier_levels: tuple[str, ...] = ("2", "3", "4")
 
     def __post_init__(self):
         if self.trajectories < 1:
             raise ValueError(f"EvaluationConfig.trajectories must be at least 1, got {self.trajectories}")
+        if not all(isinstance(level, str) for level in self.frontier_levels):
+            raise ValueError(f"EvaluationConfig.frontier_levels: expected texts, got {self.frontier_levels}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,9 @@ def false_positive_share(trees: Sequence[Tree], verifier: Verifier, *, trajector
     requests = []
     for tree in trees:
         problem = tree.problem
-        if problem.family is None:
+        if problem.source not in FAMILIES:
             continue
-        family = FAMILIES[problem.family]
+        family = FAMILIES[problem.source]
         right = "\n".join(family.program(problem.question))
         for leaf in correct_trajectories(tree, trajectories):
             code = "\n".join(steps.code(tree.text[node]) for node in tree.path(leaf)[1:-1])

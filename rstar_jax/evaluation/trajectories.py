@@ -84,7 +84,7 @@ def scaling_curve(
                 for own, labels in zip(voters, classes, strict=True)
             ]
     # All is chosen: from here on the gold is looked at.
-    golds = [problem.answer for problem in problems]
+    golds = [problem.answers for problem in problems]
     curve: dict[str, dict[int, list[float]]] = {rule: {} for rule in (*RULES, PASS)}
     for (rule, size), own in chosen.items():
         curve[rule][size] = grade_answers(golds, own, grader)
@@ -97,7 +97,7 @@ def scaling_curve(
 
 
 def scaling_rows(
-    problems: Sequence[Problem], curve: dict[str, dict[int, list[float]]], frontier: Sequence[int]
+    problems: Sequence[Problem], curve: dict[str, dict[int, list[float]]], frontier: Sequence[str]
 ) -> list[dict[str, Any]]:
     """The curve as numbers of a run, {"name", "value", "trajectories"}: the means of the headline (`by_level`)."""
     return [

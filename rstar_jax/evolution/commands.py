@@ -17,7 +17,9 @@ from rstar_jax.evolution.config import EvolutionConfig
 from rstar_jax.evolution.evolve import evolve as run_evolution
 from rstar_jax.evolution.run_folder import RunFolder, publish
 from rstar_jax.evolution.world import open_world, policy_loss, preference_loss
-from rstar_jax.problems import Problem, datasets, jsonl
+from rstar_jax.problems import jsonl, named
+from rstar_jax.problems.problem import level_order
+from rstar_jax.problems.sources import Source, TfdsProblems
 from rstar_jax.report import report as write_report
 from rstar_jax.search import Tree, missing_shards, read_shard, write_shard
 from rstar_jax.training import trainer
@@ -44,7 +46,7 @@ def search(
     problem file has begun is refused.
     """
     # From here on nothing in this process knows an answer.
-    asked = [dataclasses.replace(problem, answer="") for problem in _problems(run_dir, problems)]
+    asked = _problems(run_dir, problems).read(blind=True)
     folder, (policy, ppm) = epath.Path(output), _models(run_dir, policy, ppm)
     if ppm is None:
         raise ValueError("--ppm: expected a model folder: a search at test time is led by a PPM")
@@ -90,7 +92,7 @@ def evaluate(
     policy, ppm: as of `search`; without a PPM there is no search and no best of N. With several trajectories also the
     accuracy of each selection rule by how many of them vote.
     """
-    asked = _problems(run_dir, problems)
+    asked = _problems(run_dir, problems).read()
     settings = config.evaluation
     policy, ppm = _models(run_dir, policy, ppm)
     with open_world(config) as world:
@@ -108,7 +110,7 @@ def evaluate(
         if judge is not None:
             trees = world.test_time_search(asked, engine, config, "search")
             answers = evaluation.search_answers(trees, world.grader, settings.vote)
-            golds = [problem.answer for problem in asked]
+            golds = [problem.answers for problem in asked]
             values["search_accuracy"] = evaluation.grade_answers(golds, answers, world.grader)
             if settings.trajectories > 1:
                 curve = evaluation.scaling_curve(asked, trees, world.grader, settings.vote)
@@ -184,10 +186,9 @@ def _with_markers(model: models.Policy) -> models.Policy:
     return model
 
 
-def _problems(run_dir: str, file: str | None) -> list[Problem]:
-    if file is not None:
-        return jsonl.read_problems(file)
-    return datasets.read_problems(epath.Path(run_dir) / "problems", "heldout")
+def _problems(run_dir: str, name: str | None) -> Source:
+    """What `--problems` names, or the held-out problems of the run."""
+    return TfdsProblems(folder=f"{run_dir}/problems", split="heldout") if name is None else named.find(name)
 
 
 def _rows(source: str, fields: tuple[str, ...]) -> list[dict]:
@@ -219,7 +220,7 @@ def _print_scaling(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_table(rows: list[dict[str, Any]], count: int) -> None:
-    levels = sorted({row["level"] for row in rows if "level" in row})
+    levels = sorted({row["level"] for row in rows if "level" in row}, key=level_order)
     table = Table("", "all", *(f"level {level}" for level in levels), title=f"{count} problems")
     for name in dict.fromkeys(row["name"] for row in rows):
         own = {row.get("level"): row["value"] for row in rows if row["name"] == name}

@@ -156,7 +156,7 @@ class Evolution:
         rows = self._bootstrap_rows()
         sources = []
         for tail in (False, True):
-            own = [row for row in rows if (row["level"] > 1) == tail]
+            own = [row for row in rows if (row["level"] != "1") == tail]
             own = [{"question": row["question"], "response": row["worked_example"]} for row in own]
             sources.append(data.policy_examples(own, tokenizer, config))
         return sources, [1 - self.config.tail_share, self.config.tail_share]
@@ -350,7 +350,7 @@ class Evolution:
         trees = self.world.test_time_search(problems, engine, self.config, f"round {number}: test-time search")
         write_shard(self.folder.round(number) / "heldout_trees", 0, 1, itertools.chain.from_iterable(trees))
         answers = evaluation.search_answers(trees, self.world.grader, settings.vote)
-        right = evaluation.grade_answers([problem.answer for problem in problems], answers, self.world.grader)
+        right = evaluation.grade_answers([problem.answers for problem in problems], answers, self.world.grader)
         self._note(number, "search_accuracy", problems, right, "heldout")
         self._note_tokens(number, "search_tokens", engine, len(problems))
         if settings.trajectories > 1:

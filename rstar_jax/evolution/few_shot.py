@@ -12,7 +12,7 @@ from rstar_jax.evaluation import ModelEvaluation, grade_answers
 from rstar_jax.evolution import progress
 from rstar_jax.evolution.run_folder import publish
 from rstar_jax.partitioning import make_mesh
-from rstar_jax.problems import jsonl
+from rstar_jax.problems import named
 from rstar_jax.search import sample_solutions
 from rstar_jax.trajectory import steps
 from rstar_jax.verifier import Grader, Verifier
@@ -32,8 +32,8 @@ def prompt_after(file: str | None) -> Callable[[str], str]:
 def evaluate_model(*, config: ModelEvaluation, model: str, problems: str | None, output: str | None) -> None:
     """Accuracy on problems with answers, and how many programs ran: a table, and a JSON line a problem in `output`."""
     if problems is None:
-        raise ValueError('--problems: expected a JSONL file of {"question", "answer"}')
-    asked = jsonl.read_problems(problems)
+        raise ValueError("--problems: expected a file, a folder, or the name of a set of problems")
+    asked = named.find(problems).read()
     mesh = make_mesh(config.mesh)
     policy = models.load(model, mesh, config.dtype)
     if policy.tokenizer is None:
@@ -49,7 +49,7 @@ def evaluate_model(*, config: ModelEvaluation, model: str, problems: str | None,
             prompt=prompt_after(config.few_shot),
         )
         solved = [solution for (solution,) in solutions]
-        right = grade_answers([problem.answer for problem in asked], [own.answer for own in solved], grader)
+        right = grade_answers([problem.answers for problem in asked], [own.answer for own in solved], grader)
     ran = [own.ran for own in solved]
     answered = [own.answer is not None for own in solved]
     table = Table("problems", "accuracy", "programs that ran", "answers", title=f"{epath.Path(model).name}, greedy")

@@ -1,4 +1,4 @@
-"""Problems: the record, and where they come from (TFDS, JSONL, procedural)."""
+"""Problems: the record, and where they come from (files, TFDS, named sets, mixtures of them, procedural)."""
 
 from rstar_jax.problems.problem import Problem
 

@@ -8,20 +8,22 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
 from rstar_jax.problems import procedural
+from rstar_jax.problems.fields import Fields, collect
 from rstar_jax.problems.problem import Problem
 
 PROBLEM_FEATURES = {
     "id": tfds.features.Text(),
     "question": tfds.features.Text(),
     "answer": tfds.features.Text(),
-    "level": np.int32,
-    "family": tfds.features.Text(),
+    "level": tfds.features.Text(),
+    "source": tfds.features.Text(),
     "worked_example": tfds.features.Text(),  # empty where problems are given with their final answer alone
 }
 
@@ -73,9 +75,9 @@ class ProceduralMath(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 {
                     "id": problem.id,
                     "question": problem.question,
-                    "answer": problem.answer,
+                    "answer": problem.answers[0],
                     "level": problem.level,
-                    "family": problem.family,
+                    "source": problem.source,
                     "worked_example": example,
                 },
             )
@@ -122,22 +124,47 @@ def prepare_procedural(folder: epath.PathLike, problems: procedural.ProceduralPr
 
 def read(folder: epath.PathLike, split: str) -> list[dict]:
     """The rows of one split of the data set under `folder`, in order; texts as str."""
-    # TFDS lays out name/version or name/config/version under its folder.
-    found = [*epath.Path(folder).glob("*/*/dataset_info.json"), *epath.Path(folder).glob("*/*/*/dataset_info.json")]
-    versions = sorted(path.parent for path in found)
-    if not versions:
+    version = _version(folder)
+    if version is None:
         raise FileNotFoundError(f"{folder}: expected a TFDS data set there")
-    builder = tfds.builder_from_directory(str(versions[-1]))
+    builder = tfds.builder_from_directory(str(version))
     if split not in builder.info.splits:
         raise ValueError(f"{folder}: has no split {split!r}, only {', '.join(builder.info.splits)}")
-    return [
-        {name: value.decode() if isinstance(value, bytes) else value for name, value in row.items()}
-        for row in builder.as_data_source(split)
-    ]
+    return [{name: _plain(value) for name, value in row.items()} for row in builder.as_data_source(split)]
 
 
-def read_problems(folder: epath.PathLike, split: str) -> list[Problem]:
-    """The problems of one split, by id, so that their order does not depend on how TFDS shuffled its shards."""
-    fields = ("id", "question", "answer", "level", "family")
-    rows = sorted(read(folder, split), key=lambda row: row["id"])
-    return [Problem(**{name: row[name] for name in fields}) for row in rows]
+def splits(folder: epath.PathLike) -> list[str]:
+    """The splits of the data set under `folder`; none where there is no data set."""
+    version = _version(folder)
+    return [] if version is None else list(tfds.builder_from_directory(str(version)).info.splits)
+
+
+def read_problems(
+    folder: epath.PathLike, split: str, fields: Fields | None = None, name: str | None = None
+) -> list[Problem]:
+    """The problems of one split, by id, so that their order does not depend on how TFDS shuffled its shards.
+
+    fields, name: as of `sources.TfdsProblems`.
+    """
+    rows = ((number, f"{folder}, {split}, row {number}", row) for number, row in enumerate(read(folder, split), 1))
+    found = collect((fields or Fields()).read(rows, name=name), f"{folder}, {split}", prefix=f"{name}/" if name else "")
+    return sorted(found, key=lambda problem: problem.id)
+
+
+def _version(folder: epath.PathLike) -> epath.Path | None:
+    """The newest version of the data set under `folder`: TFDS lays out name/version or name/config/version there.
+
+    One that was cut off while it was written is called "incomplete" and does not count.
+    """
+    path = epath.Path(folder)
+    found = [own for depth in ("", "*/", "*/*/", "*/*/*/") for own in path.glob(f"{depth}dataset_info.json")]
+    return max((own.parent for own in found if "incomplete" not in own.parent.name), default=None)
+
+
+def _plain(value: Any) -> Any:
+    """A value of a row as Python has it: texts as str, numbers and lists of either without numpy."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, np.ndarray):
+        return [_plain(one) for one in value.tolist()]
+    return value.item() if isinstance(value, np.generic) else value

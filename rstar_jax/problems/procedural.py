@@ -60,9 +60,9 @@ def generate(
         yield Problem(
             id=f"{split}/{family}/{level}/{found:05d}",
             question=question,
-            answer=answer,
-            level=level,
-            family=family,
+            answers=(answer,),
+            source=family,
+            level=str(level),
         )
         seen.add(question)
         found += 1
@@ -72,7 +72,7 @@ def generate(
 
 def worked_program(problem: Problem) -> list[str]:
     """The lines of a right program: one operation a line, the last one prints the answer."""
-    return FAMILIES[problem.family].program(problem.question)
+    return FAMILIES[problem.source].program(problem.question)
 
 
 def worked_example(problem: Problem) -> str:
@@ -80,4 +80,5 @@ def worked_example(problem: Problem) -> str:
     *lines, last = worked_program(problem)
     code = "".join(f"{line}{markers.END_OF_STEP}" for line in lines)
     text = f"{markers.CODE}{code}{last}{markers.END_OF_CODE}"
-    return steps.with_output(text, f"{problem.answer} 0") + steps.boxed(problem.answer)
+    (answer,) = problem.answers
+    return steps.with_output(text, f"{answer} 0") + steps.boxed(answer)

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from rstar_jax.problems.problem import level_order
 from rstar_jax.report.metrics import CONTROL, Metrics
 from rstar_jax.report.tables import HELD_OUT, TRAIN, by_round, phase_seconds, samples
 
@@ -83,9 +84,9 @@ def draw_levels(metrics: Metrics, theme: Theme) -> Figure | None:
     found = [
         metric
         for metric in metrics
-        if metric.name in names and metric.split == HELD_OUT and metric.level is not None and metric.family is None
+        if metric.name in names and metric.split == HELD_OUT and metric.level is not None and metric.source is None
     ]
-    levels = sorted({metric.level for metric in found})
+    levels = sorted({metric.level for metric in found}, key=level_order)
     if not levels:
         return None
     columns = min(4, len(levels))
@@ -175,7 +176,7 @@ def png(figure: Figure, theme: Theme) -> bytes:
     return buffer.getvalue()
 
 
-def _accuracy_lines(axes: Axes, metrics: Metrics, theme: Theme, level: int | None = None) -> bool:
+def _accuracy_lines(axes: Axes, metrics: Metrics, theme: Theme, level: str | None = None) -> bool:
     """Draws what was measured, of a level fewer kinds than of the mean; says whether there was anything."""
     k = samples(metrics)
     kinds = [("search_accuracy", f"search@{k}", 1, "s"), ("greedy_accuracy", "greedy", 0, "o")]

@@ -9,12 +9,12 @@ from etils import epath
 CONTROL = "control_"  # before the names of the control's numbers
 SCALING = "scaling_"  # before the names of selection rules: accuracy by trajectories
 
-_OPTIONAL = {"split": str, "level": int, "family": str, "phase": str, "step": int, "kind": str, "trajectories": int}
+_OPTIONAL = {"split": str, "level": str, "source": str, "phase": str, "step": int, "kind": str, "trajectories": int}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One line of the file. Without `level`, `family` and `kind` (of pairs) it is the mean over the frontier levels.
+    """One line of the file. Without `level`, `source` and `kind` (of pairs) it is the mean over the frontier levels.
 
     trajectories: searches a problem, of a point of a scaling curve.
     """
@@ -23,8 +23,8 @@ class Metric:
     name: str
     value: float
     split: str | None = None
-    level: int | None = None
-    family: str | None = None
+    level: str | None = None
+    source: str | None = None
     phase: str | None = None
     step: int | None = None
     kind: str | None = None
@@ -45,10 +45,10 @@ class Metrics:
         return [metric for metric in self if metric.name == name]
 
     def get(
-        self, name: str, round: int, split: str, *, level: int | None = None, family: str | None = None
+        self, name: str, round: int, split: str, *, level: str | None = None, source: str | None = None
     ) -> Metric | None:
         """One number, None if it was not measured."""
-        key = Metric(round=round, name=name, value=0.0, split=split, level=level, family=family)
+        key = Metric(round=round, name=name, value=0.0, split=split, level=level, source=source)
         return self._metrics.get(key)
 
     def rounds(self) -> list[int]:

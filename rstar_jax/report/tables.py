@@ -1,10 +1,11 @@
-"""The numbers of a run as tables of text: the headline, one row a round, one row a level or family."""
+"""The numbers of a run as tables of text: the headline, one row a round, one row a level or source."""
 
 import dataclasses
 import math
 import re
 from collections.abc import Sequence
 
+from rstar_jax.problems.problem import level_order
 from rstar_jax.report.metrics import CONTROL, SCALING, Metrics
 
 HELD_OUT = "heldout"
@@ -128,7 +129,7 @@ def coverage_table(metrics: Metrics) -> Table | None:
     found = [metric for metric in metrics.named("solved_share") if metric.split == TRAIN and metric.level is not None]
     if not found:
         return None
-    levels = sorted({metric.level for metric in found})
+    levels = sorted({metric.level for metric in found}, key=level_order)
     rows = []
     for round in sorted({metric.round for metric in found}):
         values = [metrics.get("solved_share", round, TRAIN, level=level) for level in levels]
@@ -161,8 +162,8 @@ def round_table(metrics: Metrics) -> Table | None:
 
 
 def group_table(metrics: Metrics, group: str) -> Table | None:
-    """One row a `level` or `family`; None if nothing was measured by it."""
-    other = {"level": "family", "family": "level"}[group]
+    """One row a `level` or `source`; None if nothing was measured by it."""
+    other = {"level": "source", "source": "level"}[group]
     shown = {"greedy_accuracy", "search_accuracy", CONTROL + "greedy_accuracy"}
     found = [
         metric
@@ -181,9 +182,9 @@ def group_table(metrics: Metrics, group: str) -> Table | None:
         if measured:
             wanted.append((name, max(measured), f"{title}, round {max(measured)}"))
     rows = []
-    for member in sorted({getattr(metric, group) for metric in found}):
+    for member in sorted({getattr(metric, group) for metric in found}, key=level_order):
         values = [metrics.get(name, round, HELD_OUT, **{group: member}) for name, round, _ in wanted]
-        rows.append(Row(str(member), tuple(percent(value.value) if value else MISSING for value in values)))
+        rows.append(Row(member, tuple(percent(value.value) if value else MISSING for value in values)))
     return Table(f"Held-out accuracy by {group}", group, tuple((title, "") for *_, title in wanted), tuple(rows))
 
 
@@ -219,7 +220,7 @@ def phase_seconds(metrics: Metrics) -> dict[str, dict[int, float]]:
     return phases
 
 
-def by_round(metrics: Metrics, name: str, level: int | None = None) -> dict[int, float]:
+def by_round(metrics: Metrics, name: str, level: str | None = None) -> dict[int, float]:
     """A number on held-out problems by round, without the rounds that have not measured it."""
     values = ((round, metrics.get(name, round, HELD_OUT, level=level)) for round in metrics.rounds())
     return {round: metric.value for round, metric in values if metric}

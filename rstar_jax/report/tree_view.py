@@ -5,7 +5,6 @@ import itertools
 import math
 from collections.abc import Iterable
 
-from rstar_jax.problems.problem import acceptable
 from rstar_jax.search import answers, selection
 from rstar_jax.search.tree import ROOT_INDEX, Kind, Tree
 from rstar_jax.trajectory import markers, steps
@@ -49,8 +48,8 @@ class TreeView:
 
     question: str
     answer: str
-    level: int | None
-    family: str | None
+    level: str | None
+    source: str | None
     nodes: int
     chosen: str
     root: NodeView
@@ -80,9 +79,9 @@ def view(tree: Tree) -> TreeView:
     problem = tree.problem
     return TreeView(
         question=problem.question,
-        answer=" or ".join(acceptable(problem.answer)),
+        answer=" or ".join(problem.answers),
         level=problem.level,
-        family=problem.family,
+        source=problem.source,
         nodes=tree.size,
         chosen=chosen,
         root=made[ROOT_INDEX],

@@ -51,12 +51,12 @@ class Run:
 class Judge:
     """Asks for values. Answer: `(list of score arrays, one a prefix; list of bool | None, one an answer)`.
 
-    prefixes, candidates: for the PPM; the token ids of steps, with their output. answers: (gold, answer) to grade.
+    prefixes, candidates: for the PPM; the token ids of steps, with their output. answers: (golds, answer) to grade.
     """
 
     prefixes: tuple[Prefix, ...]
     candidates: tuple[tuple[tuple[int, ...], ...], ...]
-    answers: tuple[tuple[str, str], ...]
+    answers: tuple[tuple[tuple[str, ...], str], ...]
 
 
 Ask = Sample | Run | Judge
@@ -96,7 +96,7 @@ def begin(tree: Tree, config: SearchConfig) -> None:
 
     Raises: ValueError if the tree of a test-time search carries the ground truth.
     """
-    if not config.sees_answers and tree.problem.answer:
+    if not config.sees_answers and (tree.problem.answers or tree.problem.solution):
         raise ValueError(f"a test-time search must not be given the answer of problem {tree.problem.id!r}")
     if len(tree.tokens[ROOT_INDEX]) > config.max_prefix_tokens:
         tree.error[ROOT_INDEX], tree.exhausted[ROOT_INDEX] = TOO_LONG, True
@@ -238,7 +238,7 @@ def _judge(
     values, grades = yield Judge(
         prefixes=tuple(above for above, _ in scored),
         candidates=tuple(tuple(tuple(tree.tokens[child]) for child in children) for _, children in scored),
-        answers=tuple((tree.problem.answer, tree.answer[child]) for child in graded),
+        answers=tuple((tree.problem.answers, tree.answer[child]) for child in graded),
     )
     scores = {}
     for (_, children), row in zip(scored, values, strict=True):

@@ -76,6 +76,6 @@ class Verifier(Protocol):
 class Grader(Protocol):
     """Who decides whether an answer is right, and which answers are equal. A test-time search has none."""
 
-    def grade(self, pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
-        """One decision for each (gold, answer); None is undecided: neither right nor wrong."""
+    def grade(self, pairs: Sequence[tuple[str | tuple[str, ...], str]]) -> list[bool | None]:
+        """One decision for each (gold, or several of which any is right; answer); None: neither right nor wrong."""
         ...

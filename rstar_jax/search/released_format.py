@@ -2,8 +2,8 @@
 
 One tree a line: the row of the problem, and under "rstar" its nodes by tag ("0" the root, "0.2" its second child):
 
-    {"index", "question", "answer", "level", "family", "rstar": {"0.2": {"text", "extra_info", "action", "action_input",
-        "final_answer", "observation" (steps whose code ran), "value", "q_value", "visit_count"}, ...}}
+    {"index", "question", "answer", "source", "level", "solution", "rstar": {"0.2": {"text", "extra_info", "action",
+        "action_input", "final_answer", "observation" (steps whose code ran), "value", "q_value", "visit_count"}, ...}}
 
 Nodes stand in the order in which they were made; the released code writes them level by level. Either is read back.
 
@@ -29,7 +29,7 @@ import numpy as np
 from etils import epath
 
 from rstar_jax import json_lines
-from rstar_jax.problems.problem import Problem, acceptable, several
+from rstar_jax.problems.problem import Problem
 from rstar_jax.search import expansion, storage
 from rstar_jax.search.tree import NO_PARENT, ROOT_INDEX, Kind, Node, Tree, tree_key
 from rstar_jax.trajectory import markers, steps
@@ -105,8 +105,8 @@ def read_jsonl(path: epath.PathLike) -> Iterator[Tree]:
 def to_released(tree: Tree) -> dict[str, Any]:
     """The row of a tree, as the module says."""
     problem = tree.problem
-    row: dict[str, Any] = {"index": problem.id, "question": problem.question, "answer": _written(problem.answer)}
-    row.update((name, getattr(problem, name)) for name in ("level", "family") if getattr(problem, name) is not None)
+    row: dict[str, Any] = {"index": problem.id, "question": problem.question, "answer": _written(problem.answers)}
+    row.update((name, getattr(problem, name)) for name in ("source", "level", "solution") if getattr(problem, name))
     tags = {ROOT_INDEX: _ROOT_TAG}
     for node in range(tree.size):
         tags.update((child, f"{tags[node]}.{i}") for i, child in enumerate(tree.children(node), start=1))
@@ -206,7 +206,7 @@ def _add(tree: Tree, parent: int, state: Any) -> int:
     if not (visits.is_integer() and 0 <= visits <= _MOST_VISITS):
         raise ValueError(f'expected a count under "visit_count", got {state["visit_count"]!r}')
     tree.value[node], tree.visits[node], tree.value_sum[node] = value, int(visits), _value_sum(q, int(visits))
-    if tree.kind[node] == Kind.ANSWER and tree.problem.answer and tree.q(node) in (1.0, -1.0):
+    if tree.kind[node] == Kind.ANSWER and tree.problem.answers and tree.q(node) in (1.0, -1.0):
         tree.correct[node] = tree.q(node) == 1.0
     return node
 
@@ -245,26 +245,26 @@ def _above(tag: str) -> str:
 
 
 def _problem(row: dict[str, Any], default_id: str) -> Problem:
-    level, family = row.get("level"), row.get("family")
+    source, level, solution = (row.get(name) for name in ("source", "level", "solution"))
     return Problem(
         id=str(row.get("id", row.get("index", default_id))),
         question=row["question"],
-        answer=_read_answer(row.get("answer")),
-        level=level if isinstance(level, int) else None,
-        family=family if isinstance(family, str) else None,
+        answers=_read_answers(row.get("answer")),
+        source=source if isinstance(source, str) else None,
+        level=str(level) if isinstance(level, str | int) else None,
+        solution=solution if isinstance(solution, str) else "",
     )
 
 
-def _written(answer: str) -> str | list[str]:
-    """The answer of a row: a list of several acceptable ones."""
-    answers = acceptable(answer)
-    return answers if len(answers) > 1 else answer
+def _written(answers: tuple[str, ...]) -> str | list[str]:
+    """The answer of a row: a list of several acceptable ones, "" where none is known."""
+    return list(answers) if len(answers) > 1 else "".join(answers)
 
 
-def _read_answer(value: Any) -> str:
+def _read_answers(value: Any) -> tuple[str, ...]:
     if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
-        return several(value)
-    return "" if value is None else str(value)
+        return tuple(value)
+    return () if value in (None, "") else (str(value),)
 
 
 def _text(state: dict[str, Any], name: str) -> str:

@@ -116,7 +116,7 @@ def plant(
 ) -> Tree:
     """A tree of a root alone. For a test-time search its problem has no answer: what is not there cannot leak."""
     if not config.sees_answers:
-        problem = dataclasses.replace(problem, answer="")
+        problem = problem.blind()
     text, key = prompt(problem.question), tree_key(seed, problem.id, trajectory)
     return Tree(problem, key=key, prompt=text, prompt_tokens=tuple(sampler.encode(text)))
 
@@ -132,7 +132,7 @@ class _World:
     stops: Sequence[str]
     stats: SearchStats
     config: SearchConfig
-    grades: dict[tuple[str, str], bool | None] = dataclasses.field(default_factory=dict)
+    grades: dict[tuple[tuple[str, ...], str], bool | None] = dataclasses.field(default_factory=dict)
 
 
 class _Growing:

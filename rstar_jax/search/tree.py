@@ -197,7 +197,8 @@ class Tree:
     def from_dict(cls, record: dict[str, Any]) -> "Tree":
         """The tree that `to_dict` wrote."""
         columns = record["columns"]
-        tree = cls(Problem(**record["problem"]), key=record["key"], prompt="", prompt_tokens=())
+        problem = Problem(**{**record["problem"], "answers": tuple(record["problem"]["answers"])})
+        tree = cls(problem, key=record["key"], prompt="", prompt_tokens=())
         tree.size = len(columns["parent"])
         tree._arrays = {name: np.array(columns[name], dtype) for name, (dtype, _) in _ARRAYS.items()}
         for name in _LISTS:

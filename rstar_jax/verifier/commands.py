@@ -15,7 +15,7 @@ from typing import Any
 
 from rstar_jax import json_lines
 from rstar_jax.json_lines import Digits
-from rstar_jax.problems import jsonl
+from rstar_jax.problems import fields
 from rstar_jax.verifier.grading import Grader
 from rstar_jax.verifier.protocol import Limits, Request
 from rstar_jax.verifier.verifier import Verifier
@@ -93,11 +93,11 @@ def _request(record: object) -> Request | None:
     return Request(prefix=prefix, candidates=tuple(candidates))
 
 
-def _pair(record: object) -> tuple[str, str] | None:
+def _pair(record: object) -> tuple[tuple[str, ...], str] | None:
     if not isinstance(record, dict) or not isinstance(record.get("answer"), str):
         return None
     try:
-        return jsonl.answer_text(record.get("gold")), jsonl.answer_text(record["answer"])
+        return fields.answers(record.get("gold")), fields.answers(record["answer"])[0]
     except ValueError:
         return None
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from rstar_jax.problems.problem import acceptable
 from rstar_jax.verifier import exact
 from rstar_jax.verifier.process import ProcessLost, SandboxProcess
 from rstar_jax.verifier.sandbox import clocks
@@ -55,16 +54,16 @@ class Grader:
     def __exit__(self, *exception) -> None:
         self.close()
 
-    def grade(self, pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
-        """Whether each answer equals its gold answer, or one of several (see `problems.problem`); None if undecided.
+    def grade(self, pairs: Sequence[tuple[str | tuple[str, ...], str]]) -> list[bool | None]:
+        """Whether each answer equals its gold answer, or one of several; None if undecided, as without any gold.
 
         Raises RuntimeError after `close`.
         """
         if self._closed:
             raise RuntimeError("the grader is closed")
-        single = [(gold, answer) for golds, answer in pairs for gold in acceptable(golds)]
-        verdicts = self._grade(list(dict.fromkeys(single)))
-        return [_any([verdicts[gold, answer] for gold in acceptable(golds)]) for golds, answer in pairs]
+        rows = [[(gold, answer) for gold in _several(golds)] for golds, answer in pairs]
+        verdicts = self._grade(list(dict.fromkeys(pair for row in rows for pair in row)))
+        return [_any([verdicts[pair] for pair in row]) for row in rows]
 
     def _grade(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bool | None]:
         verdicts: dict[tuple[str, str], bool | None] = {}
@@ -178,9 +177,13 @@ class _GraderProcess:
         return verdict, lost
 
 
+def _several(golds: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (golds,) if isinstance(golds, str) else golds
+
+
 def _any(verdicts: Sequence[bool | None]) -> bool | None:
     """True if one is; False if all are; else None."""
-    return True if True in verdicts else (None if None in verdicts else False)
+    return True if True in verdicts else (None if None in verdicts or not verdicts else False)
 
 
 def _kill(pid: int) -> None:

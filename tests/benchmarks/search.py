@@ -76,7 +76,7 @@ class Grader:
 
     def grade(self, pairs):
         """Equal or not."""
-        return [gold == answer for gold, answer in pairs]
+        return [answer in golds for golds, answer in pairs]
 
 
 def resident_bytes() -> int:
@@ -99,7 +99,9 @@ def main() -> None:
         max_consecutive_errors=2,
         max_prefix_tokens=4096,
     )
-    problems = [Problem(id=f"{i}", question=f"What is {i} + {i}?", answer=str(i % 7)) for i in range(flags.problems)]
+    problems = [
+        Problem(id=f"{i}", question=f"What is {i} + {i}?", answers=(str(i % 7),)) for i in range(flags.problems)
+    ]
     half = flags.problems // 2
     sizes, memory, stats = [], [resident_bytes()], SearchStats()
     trees, start, cpu = [], time.perf_counter(), time.process_time()

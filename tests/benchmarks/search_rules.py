@@ -155,7 +155,7 @@ def measure(mode: str, rule: str, seed: int, flags: argparse.Namespace) -> list[
     )
     found, solved, rollouts, idle, tried, viable = [], [], 0, 0, 0, 0
     for index in range(flags.problems):
-        problem = Problem(id=str(index), question=f"problem {index}", answer="right")
+        problem = Problem(id=str(index), question=f"problem {index}", answers=("right",))
         world = World(
             quality=WORLDS[flags.world],
             seed=seed,

@@ -10,8 +10,8 @@ from rstar_jax.search.tree import Node
 from rstar_jax.verifier import Verifier
 
 
-def problem(level=2, question="State the final answer to the following arithmetic problem: 3 + 4 + 4 - 4 ="):
-    return Problem(id="p", question=question, answer="7", level=level, family="chain_sum")
+def problem(level="2", question="State the final answer to the following arithmetic problem: 3 + 4 + 4 - 4 ="):
+    return Problem(id="p", question=question, answers=("7",), level=level, source="chain_sum")
 
 
 def tree_of(*lines):
@@ -26,9 +26,10 @@ def tree_of(*lines):
 
 
 def test_the_headline_is_the_mean_over_frontier_levels():
-    problems = [problem(1), problem(2), problem(2), problem(3)]
-    assert evaluation.by_level(problems, [1.0, 1.0, 0.0, 0.0], (2, 3)) == {1: 1.0, 2: 0.5, 3: 0.0, None: 0.25}
-    assert evaluation.by_level([problem(None)] * 2, [1.0, 0.0], (2,)) == {None: 0.5}
+    problems = [problem("1"), problem("2"), problem("10"), problem("2"), problem("3")]
+    means = evaluation.by_level(problems, [1.0, 1.0, 1.0, 0.0, 0.0], ("2", "3"))
+    assert list(means.items()) == [("1", 1.0), ("2", 0.5), ("3", 0.0), ("10", 1.0), (None, 0.25)]
+    assert evaluation.by_level([problem(None)] * 2, [1.0, 0.0], ("2",)) == {None: 0.5}
 
 
 def test_equal_numbers_stay_equal_on_fresh_numbers():

@@ -30,7 +30,7 @@ def searched(problems, trajectories, config=CONFIG):
 
 def tree_of(*answers):
     """A searched tree with these (answer, value)."""
-    tree = Tree(Problem(id="p", question="q", answer=""), key=1, prompt="", prompt_tokens=())
+    tree = Tree(Problem(id="p", question="q", answers=()), key=1, prompt="", prompt_tokens=())
     for answer, value in answers:
         leaf = tree.add(0, Node(text=f"{answer} {value}", tokens=(1,), kind=Kind.ANSWER, answer=answer))
         uct.backup(tree, leaf, value)
@@ -56,14 +56,16 @@ TREES = [
 def test_rules_on_trees_by_hand(config, answers):
     chosen = [evaluation.search_answers([TREES[0][:n]], scripted.Grader(), config)[0] for n in (1, 2, 3, 4)]
     assert chosen == answers
-    curve = evaluation.scaling_curve([Problem(id="p", question="q", answer="7")], TREES, scripted.Grader(), config)
+    curve = evaluation.scaling_curve([Problem(id="p", question="q", answers=("7",))], TREES, scripted.Grader(), config)
     right = {n: [float(answers[n - 1] == "7")] for n in (1, 2, 4)}
     assert curve[config.rule] == right
 
 
 def test_pass_counts_the_best_answer_of_each_trajectory():
     (curve,) = [
-        evaluation.scaling_curve([Problem(id="p", question="q", answer="7")], TREES, scripted.Grader(), VoteConfig())
+        evaluation.scaling_curve(
+            [Problem(id="p", question="q", answers=("7",))], TREES, scripted.Grader(), VoteConfig()
+        )
     ]
     firsts = ["8", "7", None, "7"]
     for size, (value,) in curve[PASS].items():
@@ -74,7 +76,7 @@ def test_pass_counts_the_best_answer_of_each_trajectory():
 def test_the_curve_of_one_search_is_that_of_many():
     problems = scripted.problems(8)
     grader, config = scripted.Grader(), VoteConfig(top=3, answers_per_tree=2)
-    golds = [problem.answer for problem in problems]
+    golds = [problem.answers for problem in problems]
     curve = evaluation.scaling_curve(problems, searched(problems, 6), grader, config)
     for rule in RULES:
         assert list(curve[rule]) == [1, 2, 4, 6]
@@ -100,7 +102,9 @@ def test_with_one_trajectory_every_rule_chooses_what_the_scorer_values_most():
 
 
 def test_answers_are_chosen_before_any_gold_is_seen():
-    problems = [dataclasses.replace(problem, answer="SECRET") for problem in scripted.problems(6)]
+    problems = [
+        dataclasses.replace(problem, answers=("SECRET",), solution="SECRET") for problem in scripted.problems(6)
+    ]
     trees = searched(problems, 4)
     assert "SECRET" not in repr([tree.to_dict() for row in trees for tree in row])
     for rule in RULES:
@@ -112,7 +116,7 @@ def test_answers_are_chosen_before_any_gold_is_seen():
         assert chosen == evaluation.search_answers(honest, grader, VoteConfig(rule=rule, answers_per_tree=3))
     grader = scripted.Grader()
     evaluation.scaling_curve(problems, trees, grader, VoteConfig(answers_per_tree=3))
-    seen = ["SECRET" in pair for pair in grader.pairs]
+    seen = [pair[0] == ("SECRET",) for pair in grader.pairs]
     assert seen == sorted(seen) and set(seen) == {False, True}, "all votes come before all golds"
 
 

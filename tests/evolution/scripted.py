@@ -15,7 +15,7 @@ MISTAKES = 0.25
 
 def _nodes(question):
     """The texts that a right trajectory is made of, step by step, outputs left out."""
-    problem = Problem(id="x", question=question, answer="0", family="chain_sum")
+    problem = Problem(id="x", question=question, answers=("0",), source="chain_sum")
     *lines, last = procedural.worked_program(problem)
     texts = [line + markers.END_OF_STEP for line in lines] + [last + markers.END_OF_CODE]
     return [markers.CODE + texts[0], *texts[1:]]

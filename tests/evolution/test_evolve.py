@@ -151,15 +151,15 @@ def test_the_loop_leaves_all_its_numbers(undisturbed):
 
 def test_heldout_trees_carry_no_answer(undisturbed):
     trees = list(read_trees(undisturbed / "round_2" / "heldout_trees"))
-    assert trees and {tree.problem.answer for tree in trees} == {""}
+    assert trees and {tree.problem.answers for tree in trees} == {()}
     assert len({tree.key for tree in trees}) == len(trees) == 2 * len({tree.problem.id for tree in trees})
 
 
 def test_search_and_evaluate_by_command(undisturbed, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("rstar_jax.evolution.world.World", ScriptedWorld)
-    problems = [problem for problem in read_problems(undisturbed / "problems", "heldout") if problem.level == 2]
+    problems = [problem for problem in read_problems(undisturbed / "problems", "heldout") if problem.level == "2"]
     file = tmp_path / "problems.jsonl"
-    file.write_text("".join(json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in problems))
+    file.write_text("".join(json.dumps({"question": p.question, "answer": p.answers[0]}) + "\n" for p in problems))
     voting = dataclasses.replace(config().evaluation, vote=VoteConfig(rule="majority"))
     settings = dataclasses.replace(config(), evaluation=voting)
     common = {"config": settings, "run_dir": str(undisturbed), "policy": None, "ppm": None}
@@ -168,7 +168,7 @@ def test_search_and_evaluate_by_command(undisturbed, tmp_path, monkeypatch, caps
         evaluation, "search_trees", lambda own, **rest: searched.append(own) or search_trees(own, **rest)
     )
     commands.search(problems=str(file), output=str(found), **common)
-    assert [problem.answer for own in searched for problem in own] == [""] * len(problems), "no answer is in reach"
+    assert [problem.answers for own in searched for problem in own] == [()] * len(problems), "no answer is in reach"
     text = (found / "answers.jsonl").read_text()
     answers, trees = [json.loads(line) for line in text.splitlines()], list(read_trees(found / "trees"))
     assert [row["question"] for row in answers] == [problem.question for problem in problems]
@@ -185,7 +185,7 @@ def test_search_and_evaluate_by_command(undisturbed, tmp_path, monkeypatch, caps
     commands.evaluate(problems=str(file), output=str(tmp_path / "values.jsonl"), **common)
     rows = [json.loads(line) for line in (tmp_path / "values.jsonl").read_text().splitlines()]
     values = {(row["name"], row.get("trajectories")): row["value"] for row in rows}
-    right = [row["answer"] == problem.answer for row, problem in zip(answers, problems, strict=True)]
+    right = [row["answer"] in problem.answers for row, problem in zip(answers, problems, strict=True)]
     assert values["search_accuracy", None] == values["scaling_majority", 2] == sum(right) / len(right)
     assert values["scaling_pass", 2] >= values["scaling_best", 2] and ("best_of_n_accuracy", None) in values
     assert "accuracy by selection rule" in capsys.readouterr().out

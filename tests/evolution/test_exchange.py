@@ -95,7 +95,7 @@ def test_a_run_from_an_imported_base_goes_all_the_way(tmp_path, monkeypatch, cap
             decoder, vocabulary_size=len(tokenizer)
         )
     (problem,) = procedural.generate("chain_sum", 1, 1, split="other", seed=0)
-    row = {"question": problem.question, "answer": problem.answer}
+    row = {"question": problem.question, "answer": problem.answers[0]}
     (tmp_path / "problems.jsonl").write_text(json.dumps(row) + "\n")
     named = {"policy": str(run / "round_1" / "policy"), "ppm": str(run / "round_1" / "ppm")}
     asked = {"problems": str(tmp_path / "problems.jsonl"), "output": str(tmp_path / "rows.jsonl")}

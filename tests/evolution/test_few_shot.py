@@ -28,4 +28,4 @@ def test_a_checkpoint_is_evaluated(tmp_path, capsys):
 
 def test_problems_must_be_named(tmp_path, capsys):
     assert main.main(["evaluate", f"--model={tmp_path}", *SMALL]) == 2
-    assert "--problems: expected a JSONL file" in capsys.readouterr().err
+    assert "--problems: expected a file, a folder, or" in capsys.readouterr().err

@@ -20,11 +20,11 @@ def test_worked_examples_give_the_generators_answer(family):
     with Verifier(workers=1) as verifier:
         programs = tuple("\n".join(procedural.worked_program(problem)) for problem in problems)
         outcomes = verifier.run([Request(prefix="", candidates=programs)])[0]
-    printed = [f"{problem.answer} 0" for problem in problems]
+    printed = [f"{problem.answers[0]} 0" for problem in problems]
     assert [outcome.output.strip() for outcome in outcomes] == printed
     for problem, output in zip(problems, printed, strict=True):
         assert f"\n{markers.OUTPUT}{output}{markers.END_OF_OUTPUT}" in procedural.worked_example(problem)
-        assert steps.boxed_answer(procedural.worked_example(problem)) == problem.answer
+        assert steps.boxed_answer(procedural.worked_example(problem)) == problem.answers[0]
         if family not in ("number_sequence", "shortcuts"):
             assert not re.search(r"\b0\b", problem.question)  # a term that may be skipped and nobody sees it
 
@@ -104,7 +104,7 @@ def test_right_programs_stay_right_on_fresh_numbers(family):
         outcomes = verifier.run([Request(prefix="", candidates=tuple(fresh))])[0]
     for problem, outcome in zip(problems, outcomes, strict=True):
         result, *passed = outcome.output.split()
-        assert passed == ["0"] and result != problem.answer
+        assert passed == ["0"] and result != problem.answers[0]
 
 
 def _ways(line):
@@ -146,7 +146,7 @@ def test_shortcuts_fail_where_a_level_says_so_and_nowhere_else(level):
             additions += len(ways) == 1
         assert sorted(map(id, failed)) == sorted(map(id, shortcuts._KINDS[: arguments["failing"]]))
         assert tables <= 1 and (tables == 0 or arguments["tables"])
-        assert last == "print(s, r)" and str(_state_after(first, *lines)["s"]) == problem.answer
+        assert last == "print(s, r)" and str(_state_after(first, *lines)["s"]) == problem.answers[0]
         assert len(set(re.findall(r"(\d): ", problem.question))) == len(lines) == 5
     if arguments["tables"]:
         assert 0.45 < sum(tried) / problems < 0.75 and min(tried) > 0.1 * sum(tried)
@@ -163,6 +163,6 @@ def test_one_wrong_way_and_the_answer_is_wrong():
             _, ways, taken = _ways(line)
             for way in set(ways) - {ways[taken]}:
                 answer = str(_state_after(first, *lines[:place], way, *lines[place + 1 :])["s"])
-                unnoticed += answer == problem.answer
-                noticed += answer != problem.answer
+                unnoticed += answer == problem.answers[0]
+                noticed += answer != problem.answers[0]
     assert noticed > 800 and unnoticed < 0.01 * noticed  # mistakes of different steps may cancel

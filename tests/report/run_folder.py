@@ -8,7 +8,7 @@ from rstar_jax.search import storage
 from rstar_jax.search.tree import ROOT_INDEX, Kind, Node, Tree
 
 HOSTILE = "<script>alert('step')</script>"
-LEVELS = (1, 2, 3, 4)
+LEVELS = ("1", "2", "4", "10")
 
 
 def metrics(rounds: int = 3) -> list[dict]:
@@ -21,7 +21,7 @@ def metrics(rounds: int = 3) -> list[dict]:
     def add_levels(name: str, value: float, split: str = "heldout") -> None:
         add(name, value, split)
         for level in LEVELS:
-            add(name, min(1, max(0, value + 0.125 * (3 - level))), split, level=level)
+            add(name, min(1, max(0, value + 0.125 * (3 - int(level) / 3))), split, level=level)
 
     def add_losses(name: str, start: float) -> None:
         for step in range(10, 201, 10):
@@ -65,7 +65,11 @@ def metrics(rounds: int = 3) -> list[dict]:
 def tree(problem_id: str = "sum-7", solved: bool = True) -> Tree:
     """A tree with a right and a wrong answer, a step that failed and a step that attacks the page."""
     problem = Problem(
-        id=problem_id, question="Ann has 3 < 4 apples & buys 2 & 2.\nHow many?", answer="7", level=3, family="word_sums"
+        id=problem_id,
+        question="Ann has 3 < 4 apples & buys 2 & 2.\nHow many?",
+        answers=("7",),
+        level="3",
+        source="word_sums",
     )
     made = Tree(problem, key=1, prompt="prompt", prompt_tokens=(1,))
 

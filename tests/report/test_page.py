@@ -199,7 +199,7 @@ def test_accuracy_on_training_problems_never_stands_for_held_out(tmp_path):
         ('{"round": 1, "name": "greedy_accuracy"}', "'value' is missing"),
         ('{"round": "1", "name": "greedy_accuracy", "value": 1}', "'round' must be int"),
         ('{"round": 1, "name": "greedy_accuracy", "value": true}', "'value' must be float"),
-        ('{"round": 1, "name": "greedy_accuracy", "value": 0.5, "level": "3"}', "'level' must be int"),
+        ('{"round": 1, "name": "greedy_accuracy", "value": 0.5, "level": 3}', "'level' must be str"),
     ],
 )
 def test_malformed_line_is_named(tmp_path, line, wrong):

@@ -14,7 +14,7 @@ def nodes(view):
 
 
 def chain(length: int) -> Tree:
-    tree = Tree(Problem(id="chain", question="q", answer="1"), key=0, prompt="p", prompt_tokens=())
+    tree = Tree(Problem(id="chain", question="q", answers=("1",)), key=0, prompt="p", prompt_tokens=())
     for _ in range(length):
         tree.add(tree.size - 1, Node(text="<code>x<end_of_step>", tokens=(), kind=Kind.STEP))
     return tree

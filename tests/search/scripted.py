@@ -28,7 +28,7 @@ CONFIG = SearchConfig(
 
 
 def problems(count: int) -> list[Problem]:
-    return [Problem(id=f"sum_{i}", question=f"What is {i} + {i + 1}?", answer=str(2 * i + 1)) for i in range(count)]
+    return [Problem(id=f"sum_{i}", question=f"What is {i} + {i + 1}?", answers=(str(2 * i + 1),)) for i in range(count)]
 
 
 def encode(text: str) -> tuple[int, ...]:
@@ -154,14 +154,14 @@ class Scorer:
 
 
 class Grader:
-    """Equality of strings. Remembers the pairs."""
+    """Equality of strings, with one of several. Remembers the pairs."""
 
     def __init__(self):
         self.pairs = []
 
     def grade(self, pairs):
         self.pairs += pairs
-        return [gold == answer for gold, answer in pairs]
+        return [answer == golds or (isinstance(golds, tuple) and answer in golds) for golds, answer in pairs]
 
 
 class Script(AtOnce):

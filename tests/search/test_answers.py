@@ -30,7 +30,7 @@ from .scripted import step
 
 
 def test_best_is_the_answer_with_the_highest_q():
-    tree = Tree(Problem(id="p", question="q", answer=""), key=0, prompt="", prompt_tokens=())
+    tree = Tree(Problem(id="p", question="q", answers=()), key=0, prompt="", prompt_tokens=())
     assert best(tree) is None
     for text, value in (("a", 0.1), ("b", 0.7), ("c", 0.7)):
         leaf = tree.add(ROOT_INDEX, Node(text=text, tokens=(), kind=Kind.ANSWER, answer=text))

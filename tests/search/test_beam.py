@@ -126,7 +126,7 @@ def test_nothing_grows_under_the_wrong_parent_and_answers_take_places():
             poor.text: [answer(-0.5, "4")],
         }
     )
-    problem = Problem(id="p", question="q", answer="")
+    problem = Problem(id="p", question="q", answers=())
     config = dataclasses.replace(CONFIG, beam_width=3, candidates=5)
     (tree,) = run([problem], config, sampler=script, scorer=Values())
     # Of three places the answer keeps one, and the two best open steps have the others; "worst" (no script) has none.
@@ -142,7 +142,7 @@ def test_a_low_answer_takes_no_place():
     script = scripted.Script(
         {"": [answer(-0.9, "1"), better, good], better.text: [answer(0.1, "2")], good.text: [answer(0.2, "3")]}
     )
-    problem = Problem(id="p", question="q", answer="")
+    problem = Problem(id="p", question="q", answers=())
     (tree,) = run([problem], dataclasses.replace(CONFIG, beam_width=2), sampler=script, scorer=Values())
     assert [tree.answer[leaf] for leaf in tree.answers()] == ["1", "2", "3"]
     (tree,) = run([problem], dataclasses.replace(CONFIG, beam_width=1), sampler=script, scorer=Values())
@@ -150,7 +150,9 @@ def test_a_low_answer_takes_no_place():
 
 
 def test_a_beam_sees_no_answer_at_test_time_and_needs_a_scorer():
-    problems = [dataclasses.replace(problem, answer="SECRET") for problem in scripted.problems(3)]
+    problems = [
+        dataclasses.replace(problem, answers=("SECRET",), solution="SECRET") for problem in scripted.problems(3)
+    ]
     assert "SECRET" not in repr([tree.to_dict() for tree in run(problems)])
     tree = plant(problems[0], sampler=scripted.Sampler(), config=scripted.CONFIG, seed=0)
     with pytest.raises(ValueError, match="must not be given the answer"):

@@ -17,7 +17,7 @@ CODE, ANSWER = markers.END_OF_CODE, markers.END_OF_ANSWER
 def grow(script, verifier=None, problem_answer="3", **changes):
     config = dataclasses.replace(scripted.CONFIG, candidates=8, **changes)
     (tree,) = search(
-        [Problem(id="p", question="1 + 2?", answer=problem_answer)],
+        [Problem(id="p", question="1 + 2?", answers=(problem_answer,) if problem_answer else ())],
         sampler=scripted.Script(script),
         verifier=verifier or scripted.Verifier(),
         grader=scripted.Grader(),

@@ -129,7 +129,7 @@ def grow(path):
         published_faults=True,
     )
     (tree,) = search(
-        [Problem(id=path.stem, question=record["question"], answer=record["ground_truth"])],
+        [Problem(id=path.stem, question=record["question"], answers=(record["ground_truth"],))],
         sampler=world,
         verifier=world,
         grader=world if config.sees_answers else None,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rstar_jax import main
-from rstar_jax.problems.problem import Problem, several
+from rstar_jax.problems.problem import Problem
 from rstar_jax.search import Kind, Tree, read_trees, search, storage, write_shard
 from rstar_jax.search.expansion import CUT_SHORT, TOO_DEEP, TOO_LONG
 from rstar_jax.search.released_format import (
@@ -47,7 +47,7 @@ def searched(mode, errors):
 
 
 def small_tree():
-    problem = Problem(id="p", question="1 + 1?\n", answer="2", level=3, family="sums")
+    problem = Problem(id="p", question="1 + 1?\n", answers=("2",), level="3", source="sums")
     tree = Tree(problem, key=1, prompt=steps.prompt("1 + 1?\n"), prompt_tokens=())
     tree.add(ROOT_INDEX, Node(text="<code>\n<end_of_step>", tokens=(), kind=Kind.STEP, verdict="ok", output="\ud800"))
     return tree
@@ -89,8 +89,8 @@ def test_the_fields_of_the_released_code():
         "index": "p",
         "question": "1 + 1?\n",
         "answer": "2",
-        "level": 3,
-        "family": "sums",
+        "source": "sums",
+        "level": "3",
     }
     empty = {"extra_info": "", "action": "", "action_input": "", "final_answer": ""}
     values = {"value": 1.0, "q_value": 1.0, "visit_count": 1}
@@ -137,7 +137,7 @@ def test_trees_that_others_wrote():
     row["rstar"]["0.10.1"].update(text="f", final_answer=CODE_ERRORS)
     row["rstar"]["0.2"].update(text="a", final_answer="['1', '2']", value=1, q_value=1, visit_count=1)
     tree = from_released(row, default_id="7")
-    assert tree.problem == Problem(id="7", question="q", answer=several(["1", "2"]))
+    assert tree.problem == Problem(id="7", question="q", answers=("1", "2"))
     assert tree.text[1:] == ["a", "c<end_of_code>", "f"], "siblings stand in the order of their numbers"
     assert tree.kind.tolist() == [Kind.ROOT, Kind.ANSWER, Kind.CODE, Kind.FAILED] and tree.correct[1] == 1
     assert tree.verdict == ["", "", "ok", "error"] and tree.output[2] == "margin of error: 3"

@@ -127,7 +127,9 @@ def test_keys_of_trajectories():
 
 
 def test_a_test_time_search_never_sees_the_answer():
-    problems = [dataclasses.replace(problem, answer="SECRET") for problem in scripted.problems(4)]
+    problems = [
+        dataclasses.replace(problem, answers=("SECRET",), solution="SECRET") for problem in scripted.problems(4)
+    ]
     trees, world, stats = run(problems, "test")
     assert stats.graded_answers == 0
     for tree in trees:

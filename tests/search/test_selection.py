@@ -16,7 +16,7 @@ class Garden:
     """Builds a tree by the names of its nodes."""
 
     def __init__(self):
-        self.tree = Tree(Problem(id="p", question="q", answer="1"), key=0, prompt="prompt", prompt_tokens=())
+        self.tree = Tree(Problem(id="p", question="q", answers=("1",)), key=0, prompt="prompt", prompt_tokens=())
         self.index = {"": ROOT_INDEX}
 
     def add(self, parent, text, kind=Kind.STEP, verdict="ok", **fields):

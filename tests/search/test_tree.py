@@ -11,7 +11,7 @@ from rstar_jax.search.tree import NO_PARENT, ROOT_INDEX, UNKNOWN, UNVISITED, Kin
 
 
 def sapling() -> Tree:
-    return Tree(Problem(id="p", question="q", answer="a"), key=7, prompt="prompt ", prompt_tokens=(1, 2))
+    return Tree(Problem(id="p", question="q", answers=("a",)), key=7, prompt="prompt ", prompt_tokens=(1, 2))
 
 
 def node(text: str, kind: Kind = Kind.STEP, **fields) -> Node:
