@@ -19,6 +19,7 @@ MODES = {
     "train_policy": ("rstar_jax.evolution.commands", "train_policy", ("run_dir", "policy", "data", "output!")),
     "train_ppm": ("rstar_jax.evolution.commands", "train_ppm", ("run_dir", "policy", "data", "output!")),
     "report": ("rstar_jax.evolution.commands", "report", ("run_dir",)),
+    "problems": ("rstar_jax.problems.commands", "write", ("problems!", "output!")),
     "convert": ("rstar_jax.search.released_format", "convert", ("input!", "output!")),
     "verify": ("rstar_jax.verifier.commands", "verify", ("input!", "output!")),
     "grade": ("rstar_jax.verifier.commands", "grade", ("input!", "output!")),
@@ -31,13 +32,14 @@ SUMMARIES = {
     "train_policy": "one training of the policy on given rows",
     "train_ppm": "one training of the PPM on given pairs",
     "report": "the pages of a run",
+    "problems": "writes a set of problems as JSONL, mixed and decontaminated",
     "convert": "trees between our shards and the released JSONL",
     "verify": "runs programs in the sandbox",
     "grade": "compares answers with golds",
 }
 HELP = {
     "run_dir": "the run folder",
-    "problems": 'JSONL file of {"question", "answer"}; default: the held-out problems of the run',
+    "problems": 'a file of {"question", "answer"}, a folder, or a set of gin/problems; default: the held-out problems',
     "data": "JSONL file, or a data set folder of a run; default: of the run's last round",
     "policy": "a model folder of a run, a Hugging Face folder, or a name on the hub; default: of the run",
     "ppm": "the same of a PPM; default: that of the run's policy",
