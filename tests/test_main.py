@@ -40,6 +40,10 @@ def run(capsys, *arguments):
         (["verify", "--input=in.jsonl", "--output=b", "--gin.nonsense=1", "--gin_file=no.gin"], "--gin_file=no.gin"),
         (["evaluate", "--model=m", "--run_dir=r"], "--run_dir: not used by `rstar evaluate --model`"),
         (["evaluate", "--run_dir=nothing", "--problems=nothing.jsonl"], "nothing.jsonl: no such file"),
+        (
+            ["problems", "--problems=nothing", "--output=out.jsonl"],
+            "--problems=nothing: no such file or folder; the sets",
+        ),
         (["grade", "--input=nothing.jsonl", "--output=out.jsonl"], "nothing.jsonl"),
     ],
 )

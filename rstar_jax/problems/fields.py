@@ -66,7 +66,9 @@ class Fields:
         for number, where, row in rows:
             if not isinstance(row, Mapping):
                 raise ValueError(f"{where}: expected an object with {_quoted(self.question, self.answer)}")
-            if only and not all(_text(_column(row, column, where)) in wanted for column, wanted in only.items()):
+            if only and not all(
+                _text(_column(row, column, where)).removeprefix(f"{name}/") in wanted for column, wanted in only.items()
+            ):
                 continue
             yield number, where, self._problem(row, where, name, blind)
 
@@ -83,13 +85,14 @@ class Fields:
             if not answers and self._may_miss:
                 return None
         source = self._own(row, where, "source") if self.source or name is None else None
+        parts = [name, source and source.removeprefix(f"{name}/")]  # what we have written has the name already
         level = self._own(row, where, "level")
         solution = self._own(row, where, "solution")
         return Problem(
             id=self._id(row, where),
             question=question.strip(),
             answers=() if blind else answers,
-            source=sys.intern("/".join(part for part in (name, source) if part)) or None,
+            source=sys.intern("/".join(filter(None, parts))) or None,
             level=None if level is None else _level(level),
             solution="" if blind or solution is None else solution,
         )
@@ -194,10 +197,8 @@ def collect(
         made.append((number, problem))
     if seen > len(made):
         _log.info("%s: %d of %d problems are left out: no answer found", what, seen - len(made), seen)
-    return [
-        dataclasses.replace(own, id=prefix + (own.id or (f"line {number}" if str(number) in given else str(number))))
-        for number, own in made
-    ]
+    named = ((own.id or (f"line {number}" if str(number) in given else str(number)), own) for number, own in made)
+    return [dataclasses.replace(own, id=prefix + name.removeprefix(prefix)) for name, own in named]
 
 
 def _boxes(text: str) -> Iterator[str]:

@@ -86,8 +86,9 @@ class ProblemSet:
     name: also that of its file in gin/problems.
     repository, revision, files: the data set's id on huggingface.co, a commit of it, and paths there.
     fields, only: as of `FileProblems`, of the hub's rows. license: as the hub says it. size: problems, where known.
-    folder: where local copies are: NAME.jsonl (or .jsonl.gz, .json, .parquet) or NAME/ with the hub's files. They have
-        the hub's columns or ours (`Fields()`): their first row says which. None: the folder RSTAR_PROBLEMS.
+    folder: where local copies are: NAME.jsonl (or .jsonl.gz, .json, .parquet) or NAME/ with the hub's files; None is
+        the folder RSTAR_PROBLEMS. They have the hub's columns, or ours, as `rstar problems` writes them: the first row
+        says which.
     limit: the first so many problems.
     """
 
@@ -107,7 +108,8 @@ class ProblemSet:
         files = self._local() or self._downloaded()
         fields, only = self.fields, self.only
         if not self._fits(files[0]):
-            fields, only = Fields(), None
+            fields = Fields(source="source" if self.fields.source else None)
+            only = {"source" if own == self.fields.source else own: wanted for own, wanted in (only or {}).items()}
         source = FileProblems(files=files, name=self.name, fields=fields, only=only, limit=self.limit)
         problems = source.read(blind=blind)
         if self.size not in (None, len(problems)) and not (self.only or self.limit):

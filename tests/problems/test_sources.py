@@ -177,3 +177,19 @@ def test_problems_are_written_to_be_read_elsewhere(tmp_path, capsys):
     assert capsys.readouterr().out == f"{tmp_path}/new/out.jsonl\n"
     written, read = (FileProblems(files=(f"{tmp_path}/{name}.jsonl",)).read() for name in ("new/out", "in"))
     assert written == read and [path.name for path in (tmp_path / "new").iterdir()] == ["out.jsonl"]
+
+
+def test_what_was_written_is_a_local_copy(tmp_path, monkeypatch):
+    """With the same ids and sources, and to be chosen from by them."""
+    rows = [{"problem": f"{n}?", "solution": f"#### {n}", "level": "1", "kind": "ab"[n % 2]} for n in range(6)]
+    (tmp_path / "hub" / "ours").mkdir(parents=True)
+    (tmp_path / "hub" / "ours" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fields = dataclasses.replace(OURS.fields, source="kind")
+    source = dataclasses.replace(OURS, files=("a.jsonl",), fields=fields, folder=str(tmp_path / "hub"))
+    monkeypatch.setattr(commands.named, "find", lambda name: source)
+    commands.write(problems="ours", output=str(tmp_path / "copies" / "ours.jsonl"))
+    copied = dataclasses.replace(source, folder=str(tmp_path / "copies"))
+    assert copied.read() == source.read() and {own.source for own in copied.read()} == {"ours/a", "ours/b"}
+    chosen = {"only": {"kind": ("b",)}}
+    some = dataclasses.replace(copied, **chosen).read()
+    assert some == dataclasses.replace(source, **chosen).read() and len(some) == 3

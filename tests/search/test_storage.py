@@ -83,7 +83,9 @@ def test_mixed_totals_are_refused(tmp_path, trees):
 
 def awkward_tree():
     """Texts that UTF-8 has no place for, numbers that float32 has none for, wide and missing token ids."""
-    problem = Problem(id="\ud800", question="1 + 1?\n\u2028", answers=("2", "\udfff", ""), level="4.5", solution="\u2028")
+    problem = Problem(
+        id="\ud800", question="1 + 1?\n\u2028", answers=("2", "\udfff", ""), level="4.5", solution="\u2028"
+    )
     tree = Tree(problem, key=2**32 - 1, prompt="", prompt_tokens=())
     values = (0.1, -0.0, 1e300, 5e-324, float("inf"), -1.0, float(np.float32(0.1)))
     for i, value in enumerate(values):
