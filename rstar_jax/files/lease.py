@@ -80,7 +80,7 @@ class Lease:
         while not self.acquire():
             if self._is_alive and not self._wait:
                 raise Held(f"{self.path}: held by {self.holder}")
-            time.sleep(self.seconds / 20)
+            time.sleep(min(self.seconds / 20, 1.0))
         return self
 
     def __exit__(self, *_) -> None:

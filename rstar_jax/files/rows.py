@@ -116,18 +116,19 @@ class Rows(shards.Records[T]):
             info = json.loads(objects.read(folder / _INFO))
             features = tfds.features.FeatureConnector.from_json(json.loads(objects.read(folder / _FEATURES)))
             found = {each["name"]: each for each in info.get("splits", ())}
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{folder}: no data set that is finished, {_INFO} is not there") from None
+            name, suffix = info["name"], info["fileFormat"]
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{folder}: no finished data set ({error})") from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{folder / _INFO}: expected the description of a data set ({error})") from None
+            raise ValueError(f"{folder / _INFO}: expected the description of a data set ({error!r})") from None
         if split not in found:
             raise ValueError(f"{folder}: has no split {split!r}, only {', '.join(sorted(found))}")
         template = naming.ShardedFileTemplate(
             data_dir=folder,
             template=found[split].get("filepathTemplate", naming.DEFAULT_FILENAME_TEMPLATE),
-            dataset_name=info["name"],
+            dataset_name=name,
             split=split,
-            filetype_suffix=info.get("fileFormat"),
+            filetype_suffix=suffix,
         )
         counts = [int(length) for length in found[split].get("shardLengths", ())]
         paths = [template.sharded_filepath(shard_index=i, num_shards=len(counts)) for i in range(len(counts))]

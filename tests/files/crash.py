@@ -40,7 +40,7 @@ def at(point: int, is_remote: bool) -> Iterator[None]:
 
 
 def everywhere(job: Callable[[], None], is_remote: bool, before: Callable[[], None], after: Callable[[], None]) -> int:
-    """Runs `job` from the state that `before` makes, killed at each point in turn, and `after` then; how many there are."""
+    """Runs `job` from the state that `before` makes, killed at each point in turn, then `after`; how many there are."""
     for point in itertools.count():
         before()
         try:
