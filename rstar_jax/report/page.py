@@ -6,6 +6,7 @@ import re
 import jinja2
 from etils import epath
 
+from rstar_jax import files
 from rstar_jax.report import curves, tables, tree_view
 from rstar_jax.report.metrics import Metrics, read_metrics
 from rstar_jax.search import storage
@@ -36,7 +37,6 @@ def report(run_dir: epath.PathLike) -> epath.Path:
     groups = [tables.scaling_table(metrics), *(tables.group_table(metrics, group) for group in ("level", "source"))]
     trees = _trees(run_dir)
     folder = run_dir / "report"
-    folder.mkdir(parents=True, exist_ok=True)
     config = run_dir / "config.gin"
     page = _render(
         run=run_dir.name,
@@ -49,7 +49,7 @@ def report(run_dir: epath.PathLike) -> epath.Path:
         config=config.read_text(encoding="utf-8") if config.exists() else "",
     )
     # The output of programs may hold lone surrogates, which UTF-8 cannot.
-    _publish(folder / "index.html", page.encode("utf-8", "replace"))
+    files.publish(folder / "index.html", page.encode("utf-8", "replace"))
     return folder / "index.html"
 
 
@@ -73,7 +73,7 @@ def _draw(metrics: Metrics, folder: epath.Path) -> list[_Shown]:
             if figure is None:
                 break
             suffix = "" if theme is curves.LIGHT else f"-{theme.name}"
-            _publish(folder / f"{picture.name}{suffix}.png", curves.png(figure, theme))
+            files.publish(folder / f"{picture.name}{suffix}.png", curves.png(figure, theme))
         else:
             shown.append(_Shown(name=picture.name, title=picture.title, description=picture.description))
     return shown
@@ -88,10 +88,3 @@ def _render(**content) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(_TEMPLATE).render(**content)
-
-
-def _publish(path: epath.Path, content: bytes) -> None:
-    """Writes under another name, then renames: no reader sees half a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

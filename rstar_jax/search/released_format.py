@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from rstar_jax import json_lines
+from rstar_jax import files, json_lines
 from rstar_jax.problems.problem import Problem
 from rstar_jax.search import expansion, storage
 from rstar_jax.search.tree import NO_PARENT, ROOT_INDEX, Kind, Node, Tree, tree_key
@@ -61,11 +61,11 @@ def convert(*, input: str, output: str) -> None:
     if not source.exists():
         raise FileNotFoundError(f"--input={input}: no such file or folder")
     if source.is_dir():
-        shards, files = storage.done_shards(source), sorted(source.glob("*.jsonl"))
-        if bool(shards) == bool(files):
+        shards, sources = storage.done_shards(source), sorted(source.glob("*.jsonl"))
+        if bool(shards) == bool(sources):
             raise ValueError(f"--input={input}: expected a folder of shards that are done, or one of JSONL files")
     else:
-        shards, files = ([source], []) if source.suffix == ".array_record" else ([], [source])
+        shards, sources = ([source], []) if source.suffix == ".array_record" else ([], [source])
     if shards:
         if target.is_dir():
             raise IsADirectoryError(f"--output={output}: is a folder, expected the name of a JSONL file")
@@ -75,21 +75,14 @@ def convert(*, input: str, output: str) -> None:
     else:
         if target.is_dir() and storage.done_shards(target):
             raise FileExistsError(f"--output={output}: holds shards already, expected a new folder")
-        print(storage.write_shard(target, 0, 1, (tree for file in files for tree in read_jsonl(file))))
+        print(storage.write_shard(target, 0, 1, (tree for file in sources for tree in read_jsonl(file))))
 
 
 def write_jsonl(path: epath.PathLike, trees: Iterable[Tree]) -> None:
     """Writes one tree a line. The file takes its name when it is complete."""
-    path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("w") as file:
-            for tree in trees:
-                file.write(json.dumps(to_released(tree)) + "\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.staged(path) as local, open(local, "w", encoding="utf-8") as file:
+        for tree in trees:
+            file.write(json.dumps(to_released(tree)) + "\n")
 
 
 def read_jsonl(path: epath.PathLike) -> Iterator[Tree]:

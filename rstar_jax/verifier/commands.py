@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import glob
 import json
-import os
 import pathlib
 import queue
 import sys
@@ -13,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from rstar_jax import json_lines
+from rstar_jax import files, json_lines
 from rstar_jax.json_lines import Digits
 from rstar_jax.problems import fields
 from rstar_jax.verifier.grading import Grader
@@ -131,32 +129,7 @@ def _writing(name: str) -> Iterator[Callable[[dict], None]]:
     if name == "-":
         yield lambda record: print(json.dumps(record), flush=True)
         return
-    path = pathlib.Path(name)
-    if not path.parent.is_dir():
+    if "://" not in name and not pathlib.Path(name).parent.is_dir():
         raise FileNotFoundError(f"{name}: expected its folder to exist")
-    _remove_stale(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            yield lambda record: print(json.dumps(record), file=file)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _remove_stale(path: pathlib.Path) -> None:
-    """Removes what a command that was killed has left of `path`."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        pid = partial.name.split(".")[-2]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            partial.unlink(missing_ok=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    with files.staged(name) as local, open(local, "w", encoding="utf-8") as file:
+        yield lambda record: print(json.dumps(record), file=file)
