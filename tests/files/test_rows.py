@@ -75,7 +75,7 @@ def test_tfds_reads_them(tmp_path, caplog):
             assert {k: v.decode() if isinstance(v, bytes) else v for k, v in source[i].items()} == row(i)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ROWS, max_size=5))
 def test_records_are_what_tfds_would_write(tmp_path, found):
     features = tfds.features.FeaturesDict(FEATURES)
