@@ -9,13 +9,13 @@ from typing import Any
 from etils import epath
 from rich.table import Table
 
-from rstar_jax import configuration, evaluation, models
+from rstar_jax import configuration, evaluation, files, models
 from rstar_jax.decoding import GREEDY
 from rstar_jax.evolution import data as training_data
 from rstar_jax.evolution import progress
 from rstar_jax.evolution.config import EvolutionConfig
 from rstar_jax.evolution.evolve import evolve as run_evolution
-from rstar_jax.evolution.run_folder import RunFolder, publish
+from rstar_jax.evolution.run_folder import RunFolder
 from rstar_jax.evolution.world import open_world, policy_loss, preference_loss
 from rstar_jax.problems import jsonl, named
 from rstar_jax.problems.problem import level_order
@@ -74,7 +74,7 @@ def search(
         json.dumps({"id": problem.id, "question": problem.question, "answer": answer})
         for problem, answer in zip(asked, answers, strict=True)
     ]
-    publish(folder / "answers.jsonl", "".join(line + "\n" for line in lines))
+    files.publish(folder / "answers.jsonl", "".join(line + "\n" for line in lines))
     print(folder / "answers.jsonl")
 
 
@@ -126,7 +126,7 @@ def evaluate(
         _print_scaling(scaling)
     rows += [{**where, **row} for row in scaling]
     if output is not None:
-        publish(epath.Path(output), "".join(json.dumps(row) + "\n" for row in rows))
+        files.publish(epath.Path(output), "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def train_policy(*, config: EvolutionConfig, run_dir: str, policy: str | None, data: str | None, output: str) -> None:

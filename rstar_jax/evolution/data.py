@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from rstar_jax.evolution import progress
-from rstar_jax.problems import datasets
+from rstar_jax.files import rows
 from rstar_jax.search import (
     PairConfig,
     PublishedSelection,
@@ -75,19 +75,16 @@ def preference_rows(trees: Iterable[Tree], selection: PairConfig | PublishedSele
     ]
 
 
-def write_rows(folder: epath.PathLike, rows: Sequence[dict], features: dict) -> None:
-    """Writes a round's data set anew. A round that found nothing writes none: TFDS knows no empty data sets."""
-    folder = epath.Path(folder)
-    folder.rmtree(missing_ok=True)
-    if rows:
-        datasets.write(folder, {"train": rows}, features)
+def write_rows(folder: epath.PathLike, found: Sequence[dict], features: dict) -> None:
+    """Writes a round's data set; one that was there counts no more from the first moment on."""
+    rows.write_shard(folder, 0, 1, found, features)
+    rows.finish(folder, features, {"train": 1})
 
 
 def read_rows(folder: epath.PathLike) -> list[dict]:
-    """The rows of a round's data set, by id: their order does not depend on how they were stored."""
-    if not epath.Path(folder).exists():
-        return []
-    return sorted(datasets.read(folder, "train"), key=lambda row: row["id"])
+    """The rows of a round's data set, by id."""
+    with rows.Rows(folder) as found:
+        return sorted(found, key=lambda row: row["id"])
 
 
 def policy_examples(rows: Sequence[dict], tokenizer: Tokenizer, config: TrainingConfig) -> list[batches.PolicyExample]:

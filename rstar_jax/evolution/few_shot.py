@@ -6,11 +6,10 @@ from collections.abc import Callable
 from etils import epath
 from rich.table import Table
 
-from rstar_jax import configuration, models
+from rstar_jax import configuration, files, models
 from rstar_jax.decoding import Engine
 from rstar_jax.evaluation import ModelEvaluation, grade_answers
 from rstar_jax.evolution import progress
-from rstar_jax.evolution.run_folder import publish
 from rstar_jax.partitioning import make_mesh
 from rstar_jax.problems import named
 from rstar_jax.search import sample_solutions
@@ -60,4 +59,4 @@ def evaluate_model(*, config: ModelEvaluation, model: str, problems: str | None,
             {"id": problem.id, "answer": own.answer, "right": bool(value), "ran": own.ran, "text": own.text}
             for problem, own, value in zip(asked, solved, right, strict=True)
         ]
-        publish(epath.Path(output), "".join(json.dumps(row) + "\n" for row in rows))
+        files.publish(epath.Path(output), "".join(json.dumps(row) + "\n" for row in rows))

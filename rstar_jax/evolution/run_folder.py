@@ -10,15 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from rstar_jax import json_lines
-
-
-def publish(path: epath.Path, text: str) -> None:
-    """Writes a file under another name and renames it: it is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+from rstar_jax import files, json_lines
 
 
 class Metrics:
@@ -40,7 +32,7 @@ class Metrics:
 
     def flush(self) -> None:
         """Writes all rows."""
-        publish(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        files.publish(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
 
 class RunFolder:
@@ -59,7 +51,7 @@ class RunFolder:
         """
         file = self.path / "config.gin"
         if not file.exists():
-            publish(file, configuration)
+            files.publish(file, configuration)
             return
         try:
             kept = file.read_text()
@@ -78,7 +70,7 @@ class RunFolder:
         """Adds a line to `starts.jsonl`: on what the run was begun, or went on."""
         file = self.path / "starts.jsonl"
         before = file.read_text() if file.exists() else ""
-        publish(file, before + json.dumps(facts) + "\n")
+        files.publish(file, before + json.dumps(facts) + "\n")
 
     def round(self, number: int) -> epath.Path:
         """The folder of a round; 0 is the bootstrap."""
@@ -95,7 +87,7 @@ class RunFolder:
         self.metrics.truncate(self._rows_done())
         work()
         self.metrics.flush()
-        publish(self._done / f"{name}.json", json.dumps({"rows": len(self.metrics.rows)}))
+        files.publish(self._done / f"{name}.json", json.dumps({"rows": len(self.metrics.rows)}))
         return True
 
     def _rows_done(self) -> int:

@@ -1,8 +1,4 @@
-"""Data sets on disk: TFDS in its array_record form, written and read without TensorFlow.
-
-`ProceduralMath` is an ordinary TFDS builder. What a round produces (trajectories, preference pairs) is written by
-`write`, since its rows come from a search and not from a download.
-"""
+"""Problems as TFDS data sets in their array_record form, written and read without TensorFlow."""
 
 import contextlib
 import io
@@ -83,38 +79,11 @@ class ProceduralMath(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             )
 
 
-class _Rows(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A data set whose rows are at hand."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def __init__(self, *, rows: Mapping[str, Sequence[dict]], features: dict, **kwargs):
-        self._rows, self._row_features = rows, features
-        super().__init__(**kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self, description="Written by rstar_jax.", features=tfds.features.FeaturesDict(self._row_features)
-        )
-
-    def _split_generators(self, download_manager):
-        del download_manager
-        return {split: self._generate_examples(rows) for split, rows in self._rows.items()}
-
-    def _generate_examples(self, rows: Sequence[dict]):
-        yield from enumerate(rows)
-
-
 def _prepare(builder: tfds.core.GeneratorBasedBuilder) -> None:
     tfds.disable_progress_bar()
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every configuration that it has not seen
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself on standard output
         builder.download_and_prepare(file_format="array_record")
-
-
-def write(folder: epath.PathLike, rows: Mapping[str, Sequence[dict]], features: dict) -> None:
-    """Writes the splits of `rows` as a TFDS data set under `folder`. TFDS renames into place: never half-written."""
-    _prepare(_Rows(rows=rows, features=features, data_dir=str(folder)))
 
 
 def prepare_procedural(folder: epath.PathLike, problems: procedural.ProceduralProblems, seed: int) -> None:
