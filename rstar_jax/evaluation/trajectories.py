@@ -19,7 +19,7 @@ from rstar_jax.search import (
     choose,
     equivalence_classes,
     pass_at_k,
-    search,
+    search_all,
     tree_answers,
     vote,
 )
@@ -42,7 +42,7 @@ def search_trees(
     on_progress: Callable[[SearchStats], None] | None = None,
 ) -> list[list[Tree]]:
     """Test-time search: `trajectories` trees of each problem, independent of each other. No gold is given."""
-    trees = search(
+    trees = search_all(
         problems,
         sampler=sampler,
         verifier=verifier,

@@ -27,7 +27,7 @@ from rstar_jax.evolution.world import World, open_world, policy_loss, preference
 from rstar_jax.models import Policy, Preference
 from rstar_jax.problems import Problem, datasets
 from rstar_jax.report import report
-from rstar_jax.search import SearchStats, missing_shards, read_trees, search, write_shard
+from rstar_jax.search import SearchStats, missing_shards, read_trees, search, search_all, write_shard
 from rstar_jax.training import TrainingConfig, trainer
 from rstar_jax.trajectory import steps
 from rstar_jax.trajectory.tokenizer import Tokenizer
@@ -234,8 +234,8 @@ class Evolution:
                     on_progress=on_progress,
                     stats=stats,
                 )
-                write_shard(trees_folder, shard, total, trees)
-                done += len(trees)
+                write_shard(trees_folder, shard, total, trees)  # each as it ends
+                done += len(problems[shard::total])
         self._note_speed(number, engine, stats, time.perf_counter() - start)
 
     def _note_speed(self, number: int, engine: Engine, stats: SearchStats, seconds: float) -> None:
@@ -369,7 +369,7 @@ class Evolution:
         search_config = dataclasses.replace(settings.search, value_mode="terminal", beam_width=None)
         ppm = self._ppm(number)
         engine = self.world.engine(self._policy(number), ppm, seed=self.config.seed + 1000)
-        trees = search(
+        trees = search_all(
             problems,
             sampler=engine,
             verifier=self.world.verifier,

@@ -17,7 +17,7 @@ from rstar_jax.search.mcts import search_tree
 from rstar_jax.search.protocols import Grader, Prefix, Step, StepSampler, StepScorer, Verifier
 from rstar_jax.search.published_selection import PublishedSelection
 from rstar_jax.search.sampling import Solution, sample_solutions, solution_answers
-from rstar_jax.search.scheduler import SearchStats, search
+from rstar_jax.search.scheduler import SearchStats, search, search_all
 from rstar_jax.search.selection import PairConfig, PreferencePair, correct_trajectories, preference_pairs
 from rstar_jax.search.storage import missing_shards, read_shard, read_trees, write_shard
 from rstar_jax.search.tree import Kind, Tree, tree_key
@@ -53,6 +53,7 @@ __all__ = [
     "read_trees",
     "sample_solutions",
     "search",
+    "search_all",
     "search_tree",
     "solution_answers",
     "tree_answers",

@@ -10,12 +10,11 @@ Code that takes longer than `SchedulerConfig.patience` is not waited for: its tr
 holds up nobody. A tree is then the same as far as rounding does not depend on who else is in a batch.
 """
 
-import collections
 import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
@@ -34,14 +33,13 @@ from rstar_jax.verifier.protocol import Verdict
 class SearchStats:
     """What a search did so far.
 
-    expansions: nodes expanded. candidates: steps sampled, duplicates included. sampled_tokens: theirs.
-    executed_programs: candidates that went to the verifier. unverified_programs: those of which it lost the process,
-    twice. graded_answers: (gold, answer) pairs that went to the grader; a pair goes once. undecided_answers: those
-    that it could not decide. too_long: candidates that ended as failed at `max_prefix_tokens`.
+    finished_trees: those that have ended. expansions: nodes expanded. candidates: steps sampled, duplicates included.
+    sampled_tokens: theirs. executed_programs: candidates that went to the verifier. unverified_programs: those of which
+    it lost the process, twice. graded_answers: (gold, answer) pairs that went to the grader, once a turn.
+    undecided_answers: those that it could not decide. too_long: candidates that ended as failed at `max_prefix_tokens`.
     *_seconds: wall time in which the search waited for that part; program_seconds: CPU time of all that was executed.
     """
 
-    trees: int = 0
     finished_trees: int = 0
     expansions: int = 0
     candidates: int = 0
@@ -59,7 +57,7 @@ class SearchStats:
 
 
 def search(
-    problems: Sequence[Problem],
+    problems: Iterable[Problem],
     *,
     sampler: StepSampler,
     verifier: Verifier,
@@ -73,8 +71,8 @@ def search(
     stops: Sequence[str] = markers.STEP_STOPS,
     on_progress: Callable[[SearchStats], None] | None = None,
     stats: SearchStats | None = None,
-) -> list[Tree]:
-    """The searched trees, in the order of `problems`; those of one problem stand behind each other.
+) -> Iterator[Tree]:
+    """The searched trees, each as it ends; a problem is read when there is a place for its tree, and not kept.
 
     trajectories: independent searches, each with a tree of its own, of each problem. prompt: made of a question.
     grader: None in a test-time search, which never sees the ground truth: its trees carry problems without answers.
@@ -87,22 +85,41 @@ def search(
         raise ValueError(f"value_mode {config.value_mode!r} needs a scorer")
     if config.sees_answers and grader is None:
         raise ValueError(f"value_mode {config.value_mode!r} needs a grader")
-    stats = SearchStats() if stats is None else stats
-    trees = [
+    trees = (
         plant(problem, sampler=sampler, config=config, seed=seed, trajectory=trajectory, prompt=prompt)
         for problem in problems
         for trajectory in range(trajectories)
-    ]
-    stats.trees += len(trees)
-    world = _World(
-        sampler=sampler, verifier=verifier, grader=grader, scorer=scorer, stops=stops, stats=stats, config=config
     )
-    turns = _Turns(trees, scheduling or SchedulerConfig(), world)
+    world = _World(
+        sampler=sampler,
+        verifier=verifier,
+        grader=grader,
+        scorer=scorer,
+        stops=stops,
+        stats=SearchStats() if stats is None else stats,
+        config=config,
+    )
+    return _grow(trees, scheduling or SchedulerConfig(), world, on_progress or (lambda stats: None))
+
+
+def search_all(problems: Sequence[Problem], *, trajectories: int = 1, seed: int = 0, **arguments: Any) -> list[Tree]:
+    """`search`, its trees in the order of `problems`; those of one problem stand behind each other."""
+    keys = [(problem.id, tree_key(seed, problem.id, t)) for problem in problems for t in range(trajectories)]
+    found: dict[tuple[str, int], list[Tree]] = {}
+    for tree in search(problems, trajectories=trajectories, seed=seed, **arguments):
+        found.setdefault((tree.problem.id, tree.key), []).append(tree)
+    return [found[key].pop() for key in keys]
+
+
+def _grow(
+    trees: Iterator[Tree], scheduling: SchedulerConfig, world: "_World", on_progress: Callable[[SearchStats], None]
+) -> Iterator[Tree]:
+    turns = _Turns(trees, scheduling, world)
+    yield from turns.ended()
     while turns.live:
         turns.take()
-        if on_progress is not None:
-            on_progress(stats)
-    return trees
+        on_progress(world.stats)
+        yield from turns.ended()
 
 
 def plant(
@@ -132,7 +149,6 @@ class _World:
     stops: Sequence[str]
     stats: SearchStats
     config: SearchConfig
-    grades: dict[tuple[tuple[str, ...], str], bool | None] = dataclasses.field(default_factory=dict)
 
 
 class _Growing:
@@ -174,13 +190,19 @@ class _Growing:
 class _Turns:
     """The trees that are searched now, and those that wait for a place."""
 
-    def __init__(self, trees: Sequence[Tree], scheduling: SchedulerConfig, world: _World):
+    def __init__(self, trees: Iterator[Tree], scheduling: SchedulerConfig, world: _World):
         self.world, self.width, self.patience = world, scheduling.in_flight, scheduling.patience
         self.end = math.inf if scheduling.seconds is None else time.monotonic() + scheduling.seconds
         self.turn = 0
-        self.waiting = collections.deque(trees)
+        self.waiting = trees
         self.live: list[_Growing] = []
+        self._ended: list[Tree] = []
         self._replace_finished()
+
+    def ended(self) -> list[Tree]:
+        """The trees that have ended since this was asked last."""
+        ended, self._ended = self._ended, []
+        return ended
 
     def take(self) -> None:
         """One turn."""
@@ -220,10 +242,10 @@ class _Turns:
         if not asking:
             return
         scores = iter(self._score(asking))
-        self._grade(asking)
+        grades = self._grade(asking)
         for growing in asking:
             values = [next(scores) for _ in growing.ask.prefixes]
-            growing.send((values, [self.world.grades[pair] for pair in growing.ask.answers]))
+            growing.send((values, [grades[pair] for pair in growing.ask.answers]))
 
     def _ask_for_samples(self) -> None:
         world = self.world
@@ -272,25 +294,26 @@ class _Turns:
         self.world.stats.scorer_seconds += time.perf_counter() - start
         return scores
 
-    def _grade(self, asking: Sequence[_Growing]) -> None:
-        grades = self.world.grades
-        new = list(dict.fromkeys(pair for growing in asking for pair in growing.ask.answers if pair not in grades))
-        if not new:
-            return
+    def _grade(self, asking: Sequence[_Growing]) -> dict[tuple[tuple[str, ...], str], bool | None]:
+        """Equal pairs are asked once a turn; what was asked in earlier ones, the grader remembers."""
+        pairs = list(dict.fromkeys(pair for growing in asking for pair in growing.ask.answers))
+        if not pairs:
+            return {}
         start = time.perf_counter()
-        decisions = self.world.grader.grade(new)
-        grades.update(zip(new, decisions, strict=True))
+        decisions = self.world.grader.grade(pairs)
         self.world.stats.grader_seconds += time.perf_counter() - start
-        self.world.stats.graded_answers += len(new)
+        self.world.stats.graded_answers += len(pairs)
         self.world.stats.undecided_answers += decisions.count(None)
+        return dict(zip(pairs, decisions, strict=True))
 
     def _replace_finished(self) -> None:
         """Lets the next trees in where others are finished."""
         finished = [growing for growing in self.live if growing.ask is None]
         self.live = [growing for growing in self.live if growing.ask is not None]
-        while self.waiting and len(self.live) < self.width:
-            growing = _Growing(self.waiting.popleft(), self.world)
+        while len(self.live) < self.width and (tree := next(self.waiting, None)) is not None:
+            growing = _Growing(tree, self.world)
             (finished if growing.ask is None else self.live).append(growing)
         self.world.stats.finished_trees += len(finished)
         for growing in finished:
             self.world.stats.too_long += growing.tree.error.count(expansion.TOO_LONG)
+            self._ended.append(growing.tree)

@@ -18,7 +18,7 @@ import time
 from concurrent.futures import Future
 
 from rstar_jax.problems.problem import Problem
-from rstar_jax.search import SearchConfig, SearchStats, Step, search, write_shard
+from rstar_jax.search import SearchConfig, SearchStats, Step, search_all, write_shard
 from rstar_jax.trajectory import markers
 from rstar_jax.verifier.protocol import Outcome, Verdict
 
@@ -106,7 +106,7 @@ def main() -> None:
     sizes, memory, stats = [], [resident_bytes()], SearchStats()
     trees, start, cpu = [], time.perf_counter(), time.process_time()
     for part in (problems[:half], problems[half:]):
-        trees += search(
+        trees += search_all(
             part, sampler=Policy(flags.work), verifier=NoVerifier(), grader=Grader(), config=config, stats=stats
         )
         memory.append(resident_bytes())

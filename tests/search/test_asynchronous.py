@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from rstar_jax.search import SchedulerConfig, SearchStats, search
+from rstar_jax.search import SchedulerConfig, SearchStats, search_all
 
 from . import scripted
 
@@ -49,7 +49,7 @@ class LateSampler(scripted.Sampler):
 
 
 def grown(mode, sampler, verifier, **settings):
-    return search(
+    return search_all(
         scripted.problems(6),
         sampler=sampler,
         verifier=verifier,
@@ -111,7 +111,7 @@ def test_a_tree_ends_when_its_budget_is_spent():
         verifier, grader = scripted.Verifier(), scripted.Grader()
         sampler = scripted.Sampler()
         problems = scripted.problems(6)
-        trees = search(problems, sampler=sampler, verifier=verifier, grader=grader, config=config, stats=stats)
+        trees = search_all(problems, sampler=sampler, verifier=verifier, grader=grader, config=config, stats=stats)
         return [sum(bool(tree.children(node)) for node in range(tree.size)) for tree in trees], stats
 
     unlimited, _ = sizes()

@@ -9,7 +9,7 @@ import gin
 from rstar_jax import configuration
 from rstar_jax.evolution.config import EvolutionConfig
 from rstar_jax.problems.problem import Problem
-from rstar_jax.search import best, search
+from rstar_jax.search import best, search_all
 from rstar_jax.search.beam import beam_search
 from rstar_jax.search.protocols import Prefix
 from rstar_jax.search.scheduler import plant
@@ -30,7 +30,7 @@ def run(problems, config=CONFIG, jitter=0.0, **world):
         "scorer": scripted.Scorer(),
         "grader": None,
     } | world
-    return search(problems, config=config, seed=3, **world)
+    return search_all(problems, config=config, seed=3, **world)
 
 
 def twin(problem, key, config):

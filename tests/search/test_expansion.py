@@ -4,7 +4,7 @@ import dataclasses
 
 from rstar_jax.problems.problem import Problem
 from rstar_jax.search import expansion as expansion_module
-from rstar_jax.search import search
+from rstar_jax.search import search_all
 from rstar_jax.search.tree import ROOT_INDEX, Kind
 from rstar_jax.trajectory import markers
 
@@ -16,7 +16,7 @@ CODE, ANSWER = markers.END_OF_CODE, markers.END_OF_ANSWER
 
 def grow(script, verifier=None, problem_answer="3", **changes):
     config = dataclasses.replace(scripted.CONFIG, candidates=8, **changes)
-    (tree,) = search(
+    (tree,) = search_all(
         [Problem(id="p", question="1 + 2?", answers=(problem_answer,) if problem_answer else ())],
         sampler=scripted.Script(script),
         verifier=verifier or scripted.Verifier(),

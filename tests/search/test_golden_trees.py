@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rstar_jax.problems.problem import Problem
-from rstar_jax.search import Kind, SearchConfig, best, search
+from rstar_jax.search import Kind, SearchConfig, best, search_all
 from rstar_jax.search.expansion import TOO_DEEP
 from rstar_jax.search.protocols import Step
 from rstar_jax.search.published_selection import (
@@ -128,7 +128,7 @@ def grow(path):
         exhaustion="by_level",
         published_faults=True,
     )
-    (tree,) = search(
+    (tree,) = search_all(
         [Problem(id=path.stem, question=record["question"], answers=(record["ground_truth"],))],
         sampler=world,
         verifier=world,

@@ -8,7 +8,7 @@ import gin
 from rstar_jax import configuration
 from rstar_jax.evolution import data
 from rstar_jax.evolution.config import EvolutionConfig
-from rstar_jax.search import PairConfig, PublishedSelection, SearchConfig, published, published_selection, search
+from rstar_jax.search import PairConfig, PublishedSelection, SearchConfig, published, published_selection, search_all
 from rstar_jax.search.expansion import TOO_DEEP
 from rstar_jax.search.tree import Kind
 from rstar_jax.trajectory import markers
@@ -62,7 +62,7 @@ def test_failures(outcome, failed):
 
 
 def grow(script, **changes):
-    (tree,) = search(
+    (tree,) = search_all(
         scripted.problems(2)[-1:],  # 1 + 2
         sampler=scripted.Script(script),
         verifier=scripted.Verifier(),
@@ -103,7 +103,7 @@ def test_a_search_that_nobody_judges():
     first, closing = step("<code>\nx = 3\n"), step("print(x)\n", CODE)
     closed = first.text + closing.text + "\n<output>3<end_of_output>"
     answer = step("\\boxed{3}", ANSWER)
-    (tree,) = search(
+    (tree,) = search_all(
         scripted.problems(2)[-1:],
         sampler=scripted.Script({"": [first], first.text: [closing], closed: [answer]}),
         verifier=scripted.Verifier(),

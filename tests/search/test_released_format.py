@@ -9,7 +9,7 @@ import pytest
 
 from rstar_jax import main
 from rstar_jax.problems.problem import Problem
-from rstar_jax.search import Kind, Tree, read_trees, search, storage, write_shard
+from rstar_jax.search import Kind, Tree, read_trees, search_all, storage, write_shard
 from rstar_jax.search.expansion import CUT_SHORT, TOO_DEEP, TOO_LONG
 from rstar_jax.search.released_format import (
     CODE_ERRORS,
@@ -36,7 +36,7 @@ GOLDEN = sorted(pathlib.Path(os.environ.get("RSTAR_GOLDEN_TREES", _BESIDE)).glob
 def searched(mode, errors):
     config = {**{name: getattr(scripted.CONFIG, name) for name in scripted.CONFIG.__dataclass_fields__}}
     config.update(value_mode=mode, max_consecutive_errors=errors)
-    return search(
+    return search_all(
         scripted.problems(6),
         sampler=scripted.Sampler(),
         verifier=scripted.Verifier(),

@@ -1,13 +1,15 @@
 """Whole searches in the scripted world: what holds for every tree, and that nothing depends on timing or batching."""
 
 import dataclasses
+import gc
 import itertools
 import types
+import weakref
 
 import numpy as np
 import pytest
 
-from rstar_jax.search import SchedulerConfig, SearchStats, search, selection
+from rstar_jax.search import SchedulerConfig, SearchStats, search, search_all, selection
 from rstar_jax.search.expansion import TOO_LONG
 from rstar_jax.search.mcts import search_tree
 from rstar_jax.search.tree import NO_PARENT, ROOT_INDEX, UNKNOWN, Kind, tree_key
@@ -27,7 +29,7 @@ def run(problems, mode="terminal", jitter=0.0, **changes):
     }
     config = dataclasses.replace(scripted.CONFIG, value_mode=mode, **changes)
     stats = SearchStats()
-    trees = search(problems, config=config, seed=3, stats=stats, **world)
+    trees = search_all(problems, config=config, seed=3, stats=stats, **world)
     return trees, world, stats
 
 
@@ -56,7 +58,7 @@ def test_what_holds_for_every_tree(mode):
                 assert tree.exhausted[node] == all(tree.exhausted[child] for child in children)
                 assert len({tree.text[child] for child in children}) == len(children), "equal texts merge"
         assert tree.parent[ROOT_INDEX] == NO_PARENT
-    assert stats.trees == stats.finished_trees == 12
+    assert stats.finished_trees == 12
     assert stats.expansions == len(world["sampler"].asked)
     assert stats.candidates == 4 * stats.expansions
     assert stats.executed_programs == sum(len(request.candidates) for request in world["verifier"].requests)
@@ -73,14 +75,14 @@ def test_every_rollout_expands_something():
     config = dataclasses.replace(scripted.CONFIG, rollouts=40)
     sampler, verifier, grader = scripted.Sampler(), scripted.Verifier(), scripted.Grader()
     for problem in scripted.problems(6):
-        (tree,) = search([problem], sampler=sampler, verifier=verifier, grader=grader, config=config)
-        (again,) = search(
+        (tree,) = search_all([problem], sampler=sampler, verifier=verifier, grader=grader, config=config)
+        (again,) = search_all(
             [problem], sampler=sampler, verifier=verifier, grader=grader, config=dataclasses.replace(config, rollouts=1)
         )
         sizes = [again.size]
         for rollouts in itertools.count(2):
             few = dataclasses.replace(config, rollouts=rollouts)
-            (again,) = search([problem], sampler=sampler, verifier=verifier, grader=grader, config=few)
+            (again,) = search_all([problem], sampler=sampler, verifier=verifier, grader=grader, config=few)
             if again.exhausted[ROOT_INDEX] or rollouts == 40:
                 break
             sizes.append(again.size)
@@ -107,7 +109,7 @@ def test_trajectories_are_independent_and_the_first_is_the_only_one_of_a_single_
 
     def searched(problems, **more):
         world = {"sampler": scripted.Sampler(), "verifier": scripted.Verifier(), "scorer": scripted.Scorer()}
-        return [tree.to_dict() for tree in search(problems, grader=None, config=config, seed=3, **world, **more)]
+        return [tree.to_dict() for tree in search_all(problems, grader=None, config=config, seed=3, **world, **more)]
 
     trees = searched(problems, trajectories=4)
     assert [tree["problem"]["id"] for tree in trees] == [problem.id for problem in problems for _ in range(4)]
@@ -150,9 +152,9 @@ def test_a_tree_with_its_answer_is_refused_at_test_time():
 def test_missing_parts_are_named():
     world = {"sampler": scripted.Sampler(), "verifier": scripted.Verifier(), "grader": None}
     with pytest.raises(ValueError, match="needs a scorer"):
-        search([], config=dataclasses.replace(scripted.CONFIG, value_mode="ppm"), **world)
+        search_all([], config=dataclasses.replace(scripted.CONFIG, value_mode="ppm"), **world)
     with pytest.raises(ValueError, match="needs a grader"):
-        search([], config=scripted.CONFIG, **world)
+        search_all([], config=scripted.CONFIG, **world)
     with pytest.raises(ValueError, match="value_mode must be one of"):
         dataclasses.replace(scripted.CONFIG, value_mode="greedy")
 
@@ -183,16 +185,40 @@ def test_a_prompt_that_is_too_long_ends_its_tree():
     assert not world["sampler"].asked
 
 
-def test_an_answer_is_graded_once():
+def test_an_answer_is_graded_once_a_turn():
     trees, world, stats = run(scripted.problems(4) * 2)
-    pairs = world["grader"].pairs
-    assert len(pairs) == len(set(pairs)) == stats.graded_answers
-    assert sum(len(tree.answers()) for tree in trees) > len(pairs)
+    assert stats.graded_answers == len(world["grader"].pairs) < sum(len(tree.answers()) for tree in trees)
+
+
+def test_trees_come_as_they_end_and_none_is_kept():
+    read, ended = [], []
+    world = dict(sampler=scripted.Sampler(), verifier=scripted.Verifier(), grader=scripted.Grader())
+
+    def problems():
+        for problem in scripted.problems(40):
+            read.append(problem.id)
+            yield problem
+
+    width = 5
+    stream = search(
+        problems(), config=scripted.CONFIG, seed=3, scheduling=SchedulerConfig(in_flight=width, patience=None), **world
+    )
+    assert not read
+    for tree in stream:
+        ended.append((tree.problem.id, weakref.ref(tree), tree.to_dict()))
+        del tree
+        gc.collect()
+        assert len(read) <= len(ended) + 2 * width
+        assert sum(own() is not None for _, own, _ in ended) <= 2 * width
+    order = {name: place for place, name in enumerate(read)}
+    assert sorted((name for name, _, _ in ended), key=order.get) == read and len(ended) == 40
+    whole = search_all(scripted.problems(40), config=scripted.CONFIG, seed=3, **world)
+    assert [tree.to_dict() for tree in whole] == [own for _, _, own in sorted(ended, key=lambda own: order[own[0]])]
 
 
 def test_progress_is_told():
     seen = []
-    search(
+    search_all(
         scripted.problems(3),
         sampler=scripted.Sampler(),
         verifier=scripted.Verifier(),
@@ -204,7 +230,7 @@ def test_progress_is_told():
 
 
 def test_what_stands_before_a_question_stands_at_the_root():
-    (tree,) = search(
+    (tree,) = search_all(
         scripted.problems(1),
         sampler=scripted.Sampler(),
         verifier=scripted.Verifier(),
@@ -232,7 +258,7 @@ def test_an_undecided_answer_is_neither_right_nor_wrong():
     """It backs up nothing, ends no pair and no trajectory, is counted, and the search goes on elsewhere."""
     stats = SearchStats()
     world = {"sampler": scripted.Sampler(), "verifier": scripted.Verifier(), "grader": Doubtful()}
-    trees = search(scripted.problems(12), config=scripted.CONFIG, seed=3, stats=stats, **world)
+    trees = search_all(scripted.problems(12), config=scripted.CONFIG, seed=3, stats=stats, **world)
     undecided = [(tree, leaf) for tree in trees for leaf in tree.answers() if tree.correct[leaf] == UNKNOWN]
     decided = [(tree, leaf) for tree in trees for leaf in tree.answers() if tree.correct[leaf] != UNKNOWN]
     assert undecided and decided and stats.undecided_answers > 0
@@ -260,6 +286,6 @@ def test_an_undecided_answer_is_neither_right_nor_wrong():
 def test_all_undecided_makes_nothing_to_learn_from():
     world = {"sampler": scripted.Sampler(), "verifier": scripted.Verifier()}
     nothing = types.SimpleNamespace(grade=lambda pairs: [None] * len(pairs))
-    for tree in search(scripted.problems(6), config=scripted.CONFIG, seed=3, grader=nothing, **world):
+    for tree in search_all(scripted.problems(6), config=scripted.CONFIG, seed=3, grader=nothing, **world):
         assert not selection.correct_trajectories(tree, 10)
         assert not selection.preference_pairs(tree, selection.PairConfig())

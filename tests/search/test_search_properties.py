@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rstar_jax.search import SearchConfig, Tree, search, uct
+from rstar_jax.search import SearchConfig, Tree, search_all, uct
 from rstar_jax.search.config import EXHAUSTION_RULES, UNVISITED_RULES
 from rstar_jax.search.expansion import Run, Sample, expand
 from rstar_jax.search.mcts import rollout, search_tree
@@ -47,7 +47,7 @@ class Played:
             "grader": scripted.Grader() if config.sees_answers else None,
             "scorer": self.scorer if config.needs_scorer else None,
         }
-        (self.tree,) = search(scripted.problems(question + 1)[-1:], config=config, seed=seed, **self.world)
+        (self.tree,) = search_all(scripted.problems(question + 1)[-1:], config=config, seed=seed, **self.world)
         self.expanded = [prefix.key[1] for prefix in self.sampler.asked]
 
 

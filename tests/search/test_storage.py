@@ -9,7 +9,17 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from rstar_jax.files import objects
 from rstar_jax.problems.problem import Problem
-from rstar_jax.search import Kind, Tree, missing_shards, read_shard, read_trees, record, search, storage, write_shard
+from rstar_jax.search import (
+    Kind,
+    Tree,
+    missing_shards,
+    read_shard,
+    read_trees,
+    record,
+    search_all,
+    storage,
+    write_shard,
+)
 from rstar_jax.search.tree import ROOT_INDEX, Node
 
 from . import scripted
@@ -17,7 +27,7 @@ from . import scripted
 
 @pytest.fixture(scope="module")
 def trees():
-    return search(
+    return search_all(
         scripted.problems(5),
         sampler=scripted.Sampler(),
         verifier=scripted.Verifier(),
@@ -110,7 +120,7 @@ def test_a_tree_comes_back_to_the_last_bit():
 
 
 def test_a_shard_is_a_fraction_of_its_json(tmp_path):
-    many = search(
+    many = search_all(
         scripted.problems(150),
         sampler=scripted.Sampler(),
         verifier=scripted.Verifier(),
