@@ -1,4 +1,4 @@
-"""Progress on the terminal: one bar a phase with rate and remaining time."""
+"""Progress: on a terminal a bar a phase, with its rate; elsewhere a line a minute, and one at the end."""
 
 import contextlib
 import time
@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 console = Console(stderr=True)  # progress
 output = Console()  # results
+_LINE_SECONDS = 60.0
 
 
 @contextlib.contextmanager
@@ -25,23 +26,27 @@ def bar(description: str, total: int, unit: str) -> Iterator[Callable[[int, str]
     )
     with Progress(*columns, console=console, refresh_per_second=4, disable=not console.is_terminal) as progress:
         task = progress.add_task(description, total=total, rate="", note="")
-        start = time.perf_counter()
-        last = ""
+        start = said = time.monotonic()
+        line = ""
 
         def advance_to(done: int, note: str = "") -> None:
-            nonlocal last
-            rate = done / max(time.perf_counter() - start, 1e-9)
+            nonlocal line, said
+            now = time.monotonic()
+            rate = done / max(now - start, 1e-9)
             progress.update(task, completed=done, rate=f"{rate:.1f} {unit}/s", note=note)
-            last = f"{description}: {done}/{total} {unit}, {rate:.1f}/s, {time.perf_counter() - start:.1f} s  {note}"
+            line = f"{description}: {done}/{total} {unit}, {rate:.1f}/s, {now - start:.1f} s  {note}".rstrip()
+            if not console.is_terminal and now - said >= _LINE_SECONDS:
+                say(line)
+                line, said = "", now
 
         yield advance_to
-    if not console.is_terminal:  # a log file gets one line a phase instead of a bar
-        say(last)
+    if not console.is_terminal and line:
+        say(line)
 
 
 def say(message: str) -> None:
     """One line to the person who watches."""
-    console.print(message, highlight=False)
+    console.print(message, highlight=False, soft_wrap=True)  # a log's line is one line
 
 
 def numbers(values: dict[str, float]) -> str:
