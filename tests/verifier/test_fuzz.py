@@ -5,7 +5,7 @@ import socket
 import struct
 
 import sympy
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rstar_jax.trajectory import markers, steps
@@ -73,6 +73,7 @@ def test_any_markup_can_be_read(text):
 
 @given(st.text(st.characters(exclude_characters="{}")))
 def test_a_boxed_answer_comes_back(answer):
+    assume(not answer.rstrip().endswith("\\"))  # which would make the brace behind it a sign of the answer
     assert steps.boxed_answer(steps.boxed(answer)) == answer.strip()
 
 
