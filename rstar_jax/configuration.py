@@ -75,8 +75,11 @@ def _parse(flag: str, parse_config: Callable[[], object]) -> None:
         root.disabled = said
 
 
-def operative(root: Any) -> str:
-    """What a configuration holds, one field a line: the text that a run folder keeps and compares."""
+def operative(root: Any, name: str | None = None) -> str:
+    """What a configuration holds, one field a line: the text that a run folder keeps and compares.
+
+    name: of the root, instead of its type's.
+    """
     lines: list[str] = []
 
     def walk(name: str, value: Any) -> None:
@@ -89,7 +92,7 @@ def operative(root: Any) -> str:
         else:
             lines.append(f"{name} = {value!r}\n")
 
-    walk(type(root).__name__, root)
+    walk(name or type(root).__name__, root)
     return "".join(lines)
 
 

@@ -11,7 +11,8 @@ import sys
 
 # mode, or mode with a flag that makes it another: (module, function, its flags; one that ends in "!" is required)
 MODES = {
-    "evolve": ("rstar_jax.evolution.commands", "evolve", ("run_dir",)),
+    "evolve": ("rstar_jax.evolution.commands", "evolve", ("run_dir", "redo")),
+    "status": ("rstar_jax.evolution.commands", "status", ("run_dir",)),
     "search": ("rstar_jax.evolution.commands", "search", ("run_dir", "policy", "ppm", "problems", "output!")),
     "evaluate": ("rstar_jax.evolution.commands", "evaluate", ("run_dir", "policy", "ppm", "problems", "output")),
     "evaluate --model": ("rstar_jax.evolution.few_shot", "evaluate_model", ("model", "problems", "output")),
@@ -26,6 +27,7 @@ MODES = {
 }
 SUMMARIES = {
     "evolve": "all rounds of search and training; a run that was cut off goes on",
+    "status": "what of a run is done, and what is left",
     "search": "test-time search: trees and answers for problems",
     "evaluate": "accuracy on problems: greedy, votes, best of N, search, pass@k",
     "import": "a Hugging Face checkpoint becomes the base of a run",
@@ -39,6 +41,7 @@ SUMMARIES = {
 }
 HELP = {
     "run_dir": "the run folder",
+    "redo": "a phase that is made again, such as 2_policy, with all that depends on it",
     "problems": 'a file of {"question", "answer"}, a folder, or a set of gin/problems; default: the held-out problems',
     "data": "JSONL file, or a data set folder of a run; default: of the run's last round",
     "policy": "a model folder of a run, a Hugging Face folder, or a name on the hub; default: of the run",

@@ -1,6 +1,7 @@
 """The command line: bad input is one line and exit status 2, a disk that is full is 1."""
 
 import errno
+import json
 import subprocess
 import sys
 
@@ -65,10 +66,18 @@ def test_a_malformed_problem_file_is_named_with_its_line(capsys, tmp_path):
     assert status == 2 and "problems.jsonl, line 2: not JSON" in line
 
 
-def test_a_run_folder_of_another_configuration(capsys, tmp_path):
-    (tmp_path / "config.gin").write_text("EvolutionConfig.seed = 0\n")
-    status, line = run(capsys, "evolve", f"--run_dir={tmp_path}", "--gin.evolution.EvolutionConfig.seed=1")
-    assert status == 2 and "made with another configuration" in line
+def test_a_run_of_another_configuration(capsys, tmp_path):
+    marker = {"settings": "seed = 1\n", "inputs": {}, "rows": [], "place": 0}
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "0_problems.json").write_text(json.dumps(marker))
+    status, line = run(capsys, "evolve", f"--run_dir={tmp_path}")
+    assert status == 2 and "0_problems was made with another configuration" in line and "--redo=0_problems" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["done"]  # nothing was written before it was looked at
+
+
+def test_a_phase_that_there_is_not(capsys, tmp_path):
+    status, line = run(capsys, "evolve", f"--run_dir={tmp_path}", "--redo=9_search")
+    assert status == 2 and "--redo=9_search: expected one of 0_problems, 0_base, " in line
 
 
 def test_a_full_disk_is_exit_status_1(capsys, monkeypatch, tmp_path):
@@ -155,13 +164,11 @@ def test_who_stops_reading_ends_it_quietly(tmp_path):
     assert (done.stdout, done.returncode) == ('{"equal": true}\n', 0) and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("name", "content"), [("metrics.jsonl", '{"round": 1'), ("done/a.json", ""), ("config.gin", "\xff")]
-)
+@pytest.mark.parametrize(("name", "content"), [("done/a.json", ""), ("done/a.json", "[1]"), ("config.gin", "\xff")])
 def test_what_is_cut_off_in_a_run_folder_is_named(tmp_path, name, content):
     (tmp_path / "done").mkdir()
     (tmp_path / name).write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=name.split("/")[-1]):
         folder = RunFolder(tmp_path)
         folder.check_configuration("a = 1\n")
-        folder.phase("b", lambda: None)
+        folder.rows()

@@ -25,10 +25,17 @@ from rstar_jax.search import Tree, missing_shards, read_shard, write_shard
 from rstar_jax.training import trainer
 
 
-def evolve(*, config: EvolutionConfig, run_dir: str) -> None:
+def evolve(*, config: EvolutionConfig, run_dir: str, redo: str | None) -> None:
     """All rounds; prints the path of the report as its last line."""
-    RunFolder(run_dir).check_configuration(configuration.operative(config))
-    print(run_evolution(config, run_dir))
+    print(run_evolution(config, run_dir, redo))
+
+
+def status(*, run_dir: str) -> None:
+    """What of a run is done, with its seconds, what was begun, and what is left."""
+    table = Table("phase", "", "seconds")
+    for name, state, seconds in RunFolder(run_dir).status():
+        table.add_row(name, state, "" if seconds is None else f"{seconds:.1f}")
+    progress.output.print(table)
 
 
 def report(*, run_dir: str) -> None:

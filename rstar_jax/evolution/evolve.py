@@ -8,21 +8,22 @@ is not read back from the folder, so a resumed run and an undisturbed one see th
 
 import dataclasses
 import datetime
+import hashlib
 import itertools
 import platform
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 from etils import epath
 
-from rstar_jax import evaluation, models
+from rstar_jax import configuration, evaluation, files, models
 from rstar_jax.decoding import GREEDY, Engine, compiled_programs
 from rstar_jax.evolution import data, progress
 from rstar_jax.evolution.config import EvolutionConfig, RoundConfig
 from rstar_jax.evolution.few_shot import prompt_after
-from rstar_jax.evolution.run_folder import RunFolder
+from rstar_jax.evolution.run_folder import Phase, RunFolder
 from rstar_jax.evolution.world import World, open_world, policy_loss, preference_loss
 from rstar_jax.models import Policy, Preference
 from rstar_jax.problems import Problem, datasets
@@ -33,16 +34,29 @@ from rstar_jax.trajectory import steps
 from rstar_jax.trajectory.tokenizer import Tokenizer
 
 BASE, CONTROL = "base", "control"
+ROOMS = ("max_prefix_tokens", "max_step_tokens", "max_block_tokens")
+IMPORTED = "imported"  # begins the settings of a base that was
 
 Model = TypeVar("Model", Policy, Preference)
 
 
-def evolve(config: EvolutionConfig, run_dir: epath.PathLike) -> epath.Path:
-    """Runs all rounds, or what is left of them; returns the path of the report."""
+def evolve(config: EvolutionConfig, run_dir: epath.PathLike, redo: str | None = None) -> epath.Path:
+    """Runs all rounds, or what is left of them; returns the path of the report.
+
+    redo: a phase that is done again first, with all that depends on it.
+    Raises: ValueError, before anything is written, where a phase was made with other settings; `files.Held` while
+    another process is at work on the run.
+    """
     folder = RunFolder(run_dir)
     if jax.config.jax_compilation_cache_dir is None:  # a resumed run compiles nothing again
         jax.config.update("jax_compilation_cache_dir", str(folder.path / "compiled"))
-    with open_world(config) as world:
+    planned = Evolution(config, folder, None).plan()
+    if redo is None:
+        folder.check(planned)
+    with folder.held(), open_world(config) as world:
+        if redo is not None:
+            progress.say(f"made again: {', '.join(folder.redo(redo, planned))}")
+        files.publish(folder.path / "config.gin", configuration.operative(config))
         device = jax.devices()[0]
         folder.log_start(
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -51,54 +65,97 @@ def evolve(config: EvolutionConfig, run_dir: epath.PathLike) -> epath.Path:
             devices=f"{jax.device_count()} {device.device_kind}",
             isolation=world.verifier.layers,
         )
-        Evolution(config, folder, world).run()
+        folder.run(Evolution(config, folder, world).plan())
     return report(folder.path)
 
 
-def _timed(folder: RunFolder, number: int, phase: str, work: Callable[[], None]) -> None:
-    """Runs a phase and notes how long it took."""
-
-    def work_and_note() -> None:
-        start = time.perf_counter()
-        work()
-        seconds = time.perf_counter() - start
-        folder.metrics.add(
-            round=number, name="phase_seconds", value=seconds, split="train", phase=phase, seconds=seconds
-        )
-
-    folder.phase(f"{number}_{phase}", work_and_note)
-
-
 class Evolution:
-    """The phases of a run, over its folder."""
+    """The phases of a run, over its folder. Without a world they can be planned, not done."""
 
-    def __init__(self, config: EvolutionConfig, folder: RunFolder, world: World):
+    def __init__(self, config: EvolutionConfig, folder: RunFolder, world: World | None):
         self.config, self.folder, self.world = config, folder, world
         self.rounds = len(config.rounds)
 
-    def run(self) -> None:
+    def plan(self) -> list[Phase]:
         """All phases, in order."""
-        self._phase(0, "problems", self._prepare_problems)
-        self._phase(0, BASE, self._bootstrap)
-        self._phase(0, "evaluate", lambda: self._evaluate_greedy(0, self._policy(0), "greedy_accuracy"))
-        for number, settings in enumerate(self.config.rounds, start=1):
-            self._phase(number, "search", lambda n=number, s=settings: self._search(n, s))
-            self._phase(number, "select", lambda n=number, s=settings: self._select(n, s))
-            self._phase(number, "policy", lambda n=number, s=settings: self._train_policy(n, s))
-            self._phase(number, "ppm", lambda n=number, s=settings: self._train_ppm(n, s))
-            self._phase(
-                number, "evaluate", lambda n=number: self._evaluate_greedy(n, self._policy(n), "greedy_accuracy")
-            )
-        last = self.rounds
-        self._phase(last, "control", self._train_control)
-        self._phase(last, "evaluate_control", self._evaluate_control)
-        self._phase(last, "evaluate_samples", lambda: self._evaluate_samples(last))
-        self._phase(last, "evaluate_search", lambda: self._evaluate_search(last))
-        self._phase(last, "evaluate_equal_tokens", lambda: self._evaluate_equal_tokens(last))
-        self._phase(last, "evaluate_pairs", lambda: self._evaluate_pairs(last))
+        config, phases = self.config, []
+        # Of decoding, what a result depends on; the rest is how fast it is had.
+        rooms = {name: getattr(config.decoding, name) for name in ROOMS}
+        seed, levels = {"seed": config.seed}, config.evaluation.frontier_levels
+        greedy = {**rooms, "frontier_levels": levels}
+        measured = {**rooms, **seed, "evaluation": config.evaluation}
 
-    def _phase(self, number: int, name: str, work: Callable[[], None]) -> None:
-        _timed(self.folder, number, name, work)
+        def phase(
+            number: int, title: str, work: Callable[[], None], settings: Any, inputs: Sequence[str], *outputs: str
+        ) -> str:
+            name = f"{number}_{title}"
+            own = tuple(f"round_{number}/{output}" for output in outputs)
+            phases.append(
+                Phase(name=name, round=number, settings=settings, inputs=tuple(inputs), outputs=own, work=work)
+            )
+            return name
+
+        problems = phase(0, "problems", self._prepare_problems, {"problems": config.problems, **seed}, ())
+        phases[-1] = dataclasses.replace(phases[-1], outputs=("problems",))
+        scratch = {
+            "model": config.model,
+            "training": config.bootstrap,
+            "tail_share": config.tail_share,
+            "rounds": self.rounds,  # whose questions the tokenizer has read
+            **seed,
+        }
+        base = self.folder.settings(f"0_{BASE}")
+        imported = base is not None and base.startswith(IMPORTED)
+        base = phase(
+            0, BASE, self._bootstrap, base if imported else scratch, () if imported else (problems,), "policy",
+            "policy_training",
+        )  # fmt: skip
+        phase(0, "evaluate", lambda: self._evaluate_greedy(0, self._policy(0), "greedy_accuracy"), greedy, (base,))
+        policy, ppm, selected = base, None, []
+        for number, own in enumerate(config.rounds, start=1):
+            asked = {
+                "search": own.search,
+                "sampling": config.decoding.sampling,
+                "few_shot": hashlib.sha256(prompt_after(own.few_shot)("").encode()).hexdigest()[:16],
+                "shards": config.shards,
+                **rooms,
+                **seed,
+            }
+            judge = [ppm] if own.search.needs_scorer and ppm else []
+            searched = phase(
+                number, "search", lambda n=number, s=own: self._search(n, s), asked, [problems, policy, *judge], "trees"
+            )
+            kept = {"pairs": own.pairs, "trajectories": own.trajectories, "frontier_levels": levels}
+            select = lambda n=number, s=own: self._select(n, s)  # noqa: E731
+            selected.append(phase(number, "select", select, kept, [searched], "policy_data", "preference_data"))
+            learned = {"training": own.policy, "replay": own.replay, "tail_share": config.tail_share}
+            policy = phase(
+                number, "policy", lambda n=number, s=own: self._train_policy(n, s), learned,
+                [base, problems, *selected], "policy", "policy_training",
+            )  # fmt: skip
+            judged = {"training": own.ppm, "value_scale": config.value_scale}
+            ppm = phase(
+                number, "ppm", lambda n=number, s=own: self._train_ppm(n, s), judged, [policy, *selected], "ppm",
+                "ppm_training",
+            )  # fmt: skip
+            evaluate = lambda n=number: self._evaluate_greedy(n, self._policy(n), "greedy_accuracy")  # noqa: E731
+            phase(number, "evaluate", evaluate, greedy, [problems, policy])
+        last = self.rounds
+        equal = {"training": config.rounds[-1].policy, "tail_share": config.tail_share}
+        control = phase(last, CONTROL, self._train_control, equal, [base, problems], CONTROL, f"{CONTROL}_training")
+        phase(last, "evaluate_control", self._evaluate_control, greedy, [problems, control])
+        models_ = [problems, policy, ppm]
+        samples = phase(last, "evaluate_samples", lambda: self._evaluate_samples(last), measured, models_)
+        searched = phase(
+            last, "evaluate_search", lambda: self._evaluate_search(last), measured, models_, "heldout_trees"
+        )
+        phase(
+            last, "evaluate_equal_tokens", lambda: self._evaluate_equal_tokens(last), measured,
+            [*models_, samples, searched],
+        )  # fmt: skip
+        pairs = {**measured, "search": config.rounds[-1].search, "pairs": config.rounds[-1].pairs}
+        phase(last, "evaluate_pairs", lambda: self._evaluate_pairs(last), pairs, models_)
+        return phases
 
     def _problems(self, split: str) -> list[Problem]:
         return datasets.read_problems(self.folder.path / "problems", split)
@@ -133,7 +190,7 @@ class Evolution:
         for end in range(every, config.steps + 1, every):
             for key in history[0]:
                 mean = sum(row[key] for row in history[end - every : end]) / every
-                self.folder.metrics.add(round=number, name=f"{name}_{key}", value=mean, split="train", step=end)
+                self.folder.add(round=number, name=f"{name}_{key}", value=mean, split="train", step=end)
         return dataclasses.replace(start, parameters=trained)
 
     def _keep(self, number: int, name: str, model: Model) -> None:
@@ -252,7 +309,7 @@ class Evolution:
             "undecided_answers": stats.undecided_answers,
         }
         for name, value in values.items():
-            self.folder.metrics.add(round=number, name=f"speed_{name}", value=value, split="train")
+            self.folder.add(round=number, name=f"speed_{name}", value=value, split="train")
 
     def _select(self, number: int, settings: RoundConfig) -> None:
         """Writes the policy's trajectories and the PPM's pairs; notes what was solved, and how honestly."""
@@ -265,7 +322,7 @@ class Evolution:
         wrong, checked = evaluation.false_positive_share(trees, self.world.verifier, trajectories=settings.trajectories)
         solved = [float(any(tree.correct == 1)) for tree in trees]
         self._note(number, "solved_share", [tree.problem for tree in trees], solved, "train")
-        add = self.folder.metrics.add
+        add = self.folder.add
         add(round=number, name="false_positive_share", value=wrong, split="train", checked=checked)
         add(round=number, name="trajectories", value=len(trajectories), split="train")
         add(round=number, name="preference_pairs", value=len(pairs), split="train")
@@ -279,9 +336,9 @@ class Evolution:
     def _note(self, number: int, name: str, problems: Sequence[Problem], values: Sequence[float], split: str) -> float:
         means = evaluation.by_level(problems, values, self.config.evaluation.frontier_levels)
         headline = means.pop(None)
-        self.folder.metrics.add(round=number, name=name, value=headline, split=split)
+        self.folder.add(round=number, name=name, value=headline, split=split)
         for level, value in means.items():
-            self.folder.metrics.add(round=number, name=name, value=value, split=split, level=level)
+            self.folder.add(round=number, name=name, value=value, split=split, level=level)
         levels = ", ".join(f"level {level}: {value:.3f}" for level, value in means.items())
         progress.say(f"round {number}: {name} {headline:.3f} ({levels})")
         return headline
@@ -325,11 +382,11 @@ class Evolution:
 
     def _note_tokens(self, number: int, name: str, engine: Engine, count: int) -> None:
         """How many tokens the engine sampled for each of `count` solutions, or searches."""
-        self.folder.metrics.add(round=number, name=name, value=engine.stats.sampled_tokens / count, split="heldout")
+        self.folder.add(round=number, name=name, value=engine.stats.sampled_tokens / count, split="heldout")
 
     def _evaluate_equal_tokens(self, number: int) -> None:
         """The majority vote of as many samples as cost the tokens of the test-time search."""
-        tokens = {row["name"]: row["value"] for row in self.folder.metrics.rows if row["name"].endswith("_tokens")}
+        tokens = {row["name"]: row["value"] for row in self.folder.rows() if row["name"].endswith("_tokens")}
         samples = max(round(tokens["search_tokens"] / tokens["sample_tokens"]), 1)
         problems = self._frontier()
         values = evaluation.sampled_accuracy(
@@ -341,7 +398,7 @@ class Evolution:
             max_prefix_tokens=self.config.decoding.max_prefix_tokens,
             seed=self.config.seed,
         )
-        self.folder.metrics.add(round=number, name="equal_tokens_samples", value=samples, split="heldout")
+        self.folder.add(round=number, name="equal_tokens_samples", value=samples, split="heldout")
         self._note(number, "equal_tokens_majority_accuracy", problems, values["majority_accuracy"], "heldout")
 
     def _evaluate_search(self, number: int) -> None:
@@ -356,7 +413,7 @@ class Evolution:
         if settings.trajectories > 1:
             curve = evaluation.scaling_curve(problems, trees, self.world.grader, settings.vote)
             for row in evaluation.scaling_rows(problems, curve, settings.frontier_levels):
-                self.folder.metrics.add(round=number, split="heldout", **row)
+                self.folder.add(round=number, split="heldout", **row)
 
     def _evaluate_pairs(self, number: int) -> None:
         """Does the last PPM tell good steps from bad ones on problems that nothing was trained on?
@@ -385,7 +442,5 @@ class Evolution:
         )
         for kind, (value, count) in accuracy.items():
             more = {} if kind is None else {"kind": kind}
-            self.folder.metrics.add(
-                round=number, name="ppm_pair_accuracy", value=value, split="heldout", pairs=count, **more
-            )
+            self.folder.add(round=number, name="ppm_pair_accuracy", value=value, split="heldout", pairs=count, **more)
             progress.say(f"round {number}: ppm_pair_accuracy {value:.3f} over {count} pairs ({kind or 'all'})")

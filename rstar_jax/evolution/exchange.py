@@ -4,8 +4,8 @@ from etils import epath
 
 from rstar_jax import models
 from rstar_jax.evolution.config import EvolutionConfig
-from rstar_jax.evolution.evolve import BASE
-from rstar_jax.evolution.run_folder import RunFolder
+from rstar_jax.evolution.evolve import BASE, IMPORTED
+from rstar_jax.evolution.run_folder import Phase, RunFolder
 from rstar_jax.partitioning import make_mesh
 
 
@@ -30,7 +30,10 @@ def import_model(*, config: EvolutionConfig, model: str, run_dir: str, kind: str
         models.save(models.with_markers(loaded), target)
 
     if kind == "policy":
-        folder.phase(f"0_{BASE}", write)
+        settings = {IMPORTED: model, "parameter_dtype": loaded.config.parameter_dtype}
+        outputs = ("round_0/policy",)
+        with folder.held():
+            folder.run([Phase(name=f"0_{BASE}", round=0, settings=settings, inputs=(), outputs=outputs, work=write)])
     else:
         write()
     print(target)

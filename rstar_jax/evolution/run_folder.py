@@ -1,70 +1,181 @@
-"""The run folder: what is there, what is done, and the numbers of the run. A killed run goes on from it.
+"""The run folder: its phases, what of them is done, and their numbers. A killed run goes on from it.
 
-Every phase leaves a done-marker when all that it wrote stands. The marker holds how many metric rows there were then,
-so that the rows of a phase that was cut off are dropped when it is begun again.
+    RUN/done/2_policy.json     written when all stands that the phase writes: {"settings", "inputs", "rows", "place"}
+    RUN/begun/2_policy.json    written before its work begins: {"settings", "inputs"}
+    RUN/plan.json              the names of all phases
+    RUN/run.lease              one process at a time works on a run
+
+A phase's marker says what it was made with: the settings that it depends on, and a digest of each marker that it built
+on. Another mesh, another number of workers or one more round is no other run; another learning rate is, from the phase
+on that it is for.
 """
 
+import contextlib
+import dataclasses
+import hashlib
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
-from rstar_jax import files, json_lines
+from rstar_jax import configuration, files, json_lines
+
+_PLAN = "plan.json"
 
 
-class Metrics:
-    """`metrics.jsonl`: one JSON object a line. The file is replaced whole, so it never ends in half a line."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A job of a run.
 
-    def __init__(self, path: epath.Path):
-        self._path = path
-        self.rows: list[dict[str, Any]] = []
-        if path.exists() and path.stat().length:
-            self.rows = [row for _, _, row in json_lines.read(path)]
+    name: unique in the run. round: of its numbers. settings: {name: what it depends on}, dataclasses or plain values,
+        or the text of them, as a marker has it.
+    inputs: the phases whose results it reads. outputs: files and folders of the run that it writes.
+    work: does it; where it was cut off, it goes on with what is there or begins again.
+    """
 
-    def add(self, *, round: int, name: str, value: float, split: str, **more: Any) -> None:
-        """Adds a row; it is on disk after the next `flush`."""
-        self.rows.append({"round": round, "name": name, "value": value, "split": split, **more})
+    name: str
+    round: int
+    settings: Mapping[str, Any] | str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    work: Callable[[], None]
 
-    def truncate(self, count: int) -> None:
-        """Drops the rows after the first `count`."""
-        self.rows = self.rows[:count]
-
-    def flush(self) -> None:
-        """Writes all rows."""
-        files.publish(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+    @property
+    def title(self) -> str:
+        """Its name without the round."""
+        return self.name.partition("_")[2]
 
 
 class RunFolder:
-    """Paths and progress of one run."""
+    """Paths, progress and numbers of one run."""
 
     def __init__(self, path: epath.PathLike):
         self.path = epath.Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.metrics = Metrics(self.path / "metrics.jsonl")
-        self._done = self.path / "done"
+        self._rows: list[dict[str, Any]] = []
 
-    def check_configuration(self, configuration: str, flag: str = "--run_dir") -> None:
-        """Keeps the configuration of a new run; raises ValueError if the folder was made with another one.
+    def round(self, number: int) -> epath.Path:
+        """The folder of a round; 0 is the bootstrap."""
+        return self.path / f"round_{number}"
+
+    def add(self, *, round: int, name: str, value: float, split: str, **more: Any) -> None:
+        """A number of the phase that is at work; it is kept when the phase is done."""
+        self._rows.append({"round": round, "name": name, "value": value, "split": split, **more})
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The numbers of all phases that are done, in the order of phases."""
+        return [row for marker in self._markers("done").values() for row in marker["rows"]]
+
+    def is_done(self, phase: str) -> bool:
+        """Whether the phase of this name is done."""
+        return files.exists(self._marker("done", phase))
+
+    def settings(self, phase: str) -> str | None:
+        """What the phase was done with, as text; None if it is not done."""
+        marker = self._markers("done").get(phase)
+        return None if marker is None else marker["settings"]
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes out of the run. Raises `files.Held`, which names the one that is in it."""
+        with files.Lease(self.path / "run.lease"):
+            yield
+
+    def run(self, phases: Sequence[Phase]) -> None:
+        """Does the phases that are not done, in order.
+
+        Raises: ValueError, before anything is written, if one was done or begun with other settings than it has now.
+        """
+        self.check(phases)
+        files.publish(self.path / _PLAN, json.dumps([phase.name for phase in phases]))
+        done = self._markers("done")
+        for place, phase in enumerate(phases):
+            if phase.name not in done:
+                made_of = self._made_of(phase, done)
+                files.publish(self._marker("begun", phase.name), json.dumps(made_of))
+                self._rows, start = [], time.perf_counter()
+                phase.work()
+                seconds = time.perf_counter() - start
+                self.add(round=phase.round, name="phase_seconds", value=seconds, split="train", phase=phase.title)
+                done[phase.name] = {**made_of, "rows": self._rows, "place": place}
+                files.publish(self._marker("done", phase.name), json.dumps(done[phase.name]))
+
+    def status(self) -> list[tuple[str, str, float | None]]:
+        """(name, state, seconds) of every phase that was planned when the run was started last.
+
+        Raises: FileNotFoundError if there is no run.
+        """
+        if not files.exists(self.path / _PLAN):
+            raise FileNotFoundError(f"--run_dir={self.path}: no run there")
+        done, begun = self._markers("done"), self._markers("begun")
+        found = []
+        for name in json.loads(files.read(self.path / _PLAN)):
+            seconds = [row["value"] for row in done.get(name, {"rows": ()})["rows"] if row["name"] == "phase_seconds"]
+            state = "done" if name in done else "begun" if name in begun else ""
+            found.append((name, state, seconds[0] if seconds else None))
+        return found
+
+    def check(self, phases: Sequence[Phase]) -> None:
+        """Raises ValueError if a phase was done or begun with other settings, or on other inputs, than it has now."""
+        done, begun = self._markers("done"), self._markers("begun")
+        for phase in phases:
+            before = done.get(phase.name) or begun.get(phase.name)
+            if before is None:
+                continue
+            settings = _text(phase)
+            if before["settings"] != settings:
+                raise ValueError(
+                    f"{self.path}: {phase.name} was made with another configuration; the first difference is "
+                    f"{_difference(before['settings'], settings)!r}. --redo={phase.name} makes it and what depends on "
+                    f"it again; or give another --run_dir"
+                )
+            now = self._made_of(phase, done)["inputs"]
+            changed = [name for name, digest in now.items() if before["inputs"].get(name, digest) != digest]
+            if changed:
+                raise ValueError(
+                    f"{self.path}: {phase.name} was made of another {changed[0]}; --redo={phase.name} makes it again"
+                )
+
+    def redo(self, name: str, phases: Sequence[Phase]) -> list[str]:
+        """Drops what a phase has made, and all that depends on it; returns their names.
+
+        Raises: ValueError, before anything is dropped, for a phase that is not there, and as `check` for what stays.
+        """
+        names = [phase.name for phase in phases]
+        if name not in names:
+            raise ValueError(f"--redo={name}: expected one of {', '.join(names)}")
+        dropped = {name}
+        for phase in phases:
+            if dropped & set(phase.inputs):
+                dropped.add(phase.name)
+        self.check([phase for phase in phases if phase.name not in dropped])
+        for phase in reversed(phases):  # what was built on others goes first: a kill leaves no phase without its inputs
+            if phase.name in dropped:
+                files.remove(self._marker("done", phase.name))
+                for output in phase.outputs:
+                    files.remove_tree(self.path / output)
+                files.remove(self._marker("begun", phase.name))
+        return [each for each in names if each in dropped]
+
+    def check_configuration(self, told: str, flag: str = "--run_dir") -> None:
+        """Keeps the configuration of a new folder; raises ValueError if the folder was made with another one.
 
         flag: of the command line, which named the folder.
         """
         file = self.path / "config.gin"
         if not file.exists():
-            files.publish(file, configuration)
+            files.publish(file, told)
             return
         try:
             kept = file.read_text()
         except UnicodeDecodeError:
-            raise ValueError(f"{file}: not a text; remove it if the run is yours") from None
-        if kept == configuration:
-            return
-        before, now = kept.split("\n"), configuration.split("\n")
-        changed = [line for line in now if line not in before] + [line for line in before if line not in now]
-        raise ValueError(
-            f"{file}: this folder was made with another configuration; the first difference is "
-            f"{(changed or ['the order of lines'])[0].strip()!r}. Give another {flag}, or the old configuration"
-        )
+            raise ValueError(f"{file}: not a text; remove it if the folder is yours") from None
+        if kept != told:
+            raise ValueError(
+                f"{file}: this folder was made with another configuration; the first difference is "
+                f"{_difference(kept, told)!r}. Give another {flag}, or the old configuration"
+            )
 
     def log_start(self, **facts: Any) -> None:
         """Adds a line to `starts.jsonl`: on what the run was begun, or went on."""
@@ -72,32 +183,41 @@ class RunFolder:
         before = file.read_text() if file.exists() else ""
         files.publish(file, before + json.dumps(facts) + "\n")
 
-    def round(self, number: int) -> epath.Path:
-        """The folder of a round; 0 is the bootstrap."""
-        return self.path / f"round_{number}"
+    def _made_of(self, phase: Phase, done: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        inputs = {name: _digest(done[name]) for name in phase.inputs if name in done}
+        return {"settings": _text(phase), "inputs": inputs}
 
-    def is_done(self, phase: str) -> bool:
-        """Whether the phase of this name is done."""
-        return (self._done / f"{phase}.json").exists()
+    def _marker(self, kind: str, phase: str) -> epath.Path:
+        return self.path / kind / f"{phase}.json"
 
-    def phase(self, name: str, work: Callable[[], None]) -> bool:
-        """Runs `work` unless the phase is done; returns whether it ran. Phases come in the same order in every run."""
-        if self.is_done(name):
-            return False
-        self.metrics.truncate(self._rows_done())
-        work()
-        self.metrics.flush()
-        files.publish(self._done / f"{name}.json", json.dumps({"rows": len(self.metrics.rows)}))
-        return True
-
-    def _rows_done(self) -> int:
-        if not self._done.exists():
-            return 0
-        return max((_rows(marker) for marker in self._done.glob("*.json")), default=0)
+    def _markers(self, kind: str) -> dict[str, dict[str, Any]]:
+        """{phase: its marker}, in the order of phases, from one listing."""
+        found = {}
+        for name, content in files.markers(self.path / kind, ".json").items():
+            where = str(self.path / kind / name)
+            marker = json_lines.value(content.decode("utf-8", "replace"), where, digits=False)
+            wanted = {"settings": str, "inputs": dict} | ({"rows": list, "place": int} if kind == "done" else {})
+            if not isinstance(marker, dict) or any(not isinstance(marker.get(k), v) for k, v in wanted.items()):
+                raise ValueError(
+                    f"{where}: expected a marker with {', '.join(wanted)}; remove it to do the phase again"
+                )
+            found[name.removesuffix(".json")] = marker
+        return dict(sorted(found.items(), key=lambda item: item[1].get("place", 0)))
 
 
-def _rows(marker: epath.Path) -> int:
-    try:
-        return int(json.loads(marker.read_text())["rows"])
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f'{marker}: expected {{"rows": NUMBER}}; remove it to do its phase again') from None
+def _text(phase: Phase) -> str:
+    if isinstance(phase.settings, str):
+        return phase.settings
+    return "".join(configuration.operative(value, name) for name, value in phase.settings.items())
+
+
+def _digest(marker: Mapping[str, Any]) -> str:
+    """Of what a phase was made with: made again with the same, it is the same."""
+    told = json.dumps([marker["settings"], marker["inputs"]], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _difference(kept: str, told: str) -> str:
+    before, now = kept.split("\n"), told.split("\n")
+    changed = [line for line in now if line not in before] + [line for line in before if line not in now]
+    return (changed or ["the order of lines"])[0].strip()

@@ -1,10 +1,12 @@
-"""Reads the numbers of a run: RUN/metrics.jsonl, one JSON object a line."""
+"""Reads the numbers of a run: they lie in the markers of its phases, RUN/done/PHASE.json, as rows."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from etils import epath
+
+from rstar_jax import files, json_lines
 
 CONTROL = "control_"  # before the names of the control's numbers
 SCALING = "scaling_"  # before the names of selection rules: accuracy by trajectories
@@ -14,7 +16,7 @@ _OPTIONAL = {"split": str, "level": str, "source": str, "phase": str, "step": in
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One line of the file. Without `level`, `source` and `kind` (of pairs) it is the mean over the frontier levels.
+    """One row. Without `level`, `source` and `kind` (of pairs) it is the mean over the frontier levels.
 
     trajectories: searches a problem, of a point of a scaling curve.
     """
@@ -32,7 +34,7 @@ class Metric:
 
 
 class Metrics:
-    """The numbers of a run. Of lines that differ in nothing but their value the last counts: it was measured again."""
+    """The numbers of a run. Of rows that differ in nothing but their value the last counts: it was measured again."""
 
     def __init__(self, metrics: Iterable[Metric]):
         self._metrics = {dataclasses.replace(metric, value=0.0): metric for metric in metrics}
@@ -41,7 +43,7 @@ class Metrics:
         return iter(self._metrics.values())
 
     def named(self, name: str) -> list[Metric]:
-        """The numbers of one name in the order of the file."""
+        """The numbers of one name in the order of phases."""
         return [metric for metric in self if metric.name == name]
 
     def get(
@@ -56,34 +58,33 @@ class Metrics:
         return sorted({metric.round for metric in self})
 
 
-def read_metrics(path: epath.PathLike) -> Metrics:
-    """The numbers of the file, none if it is not there yet.
+def read_metrics(run_dir: epath.PathLike) -> Metrics:
+    """The numbers of the phases that are done, in the order of phases; none if none is.
 
-    Raises: ValueError that names file and line if a line is not a number of a run.
+    Raises: ValueError that names marker and row if a row is not a number of a run.
     """
-    path = epath.Path(path)
-    if not path.exists():
-        return Metrics([])
+    folder = epath.Path(run_dir) / "done"
+    phases = []
+    for name, content in files.markers(folder, ".json").items():
+        marker = json_lines.value(content.decode("utf-8", "replace"), str(folder / name), digits=False)
+        if not isinstance(marker, dict) or not isinstance(marker.get("rows"), list):
+            raise ValueError(f"{folder / name}: expected a marker with rows")
+        phases.append((marker.get("place", 0), name, marker["rows"]))
     metrics = []
-    # Not splitlines(): it also splits at characters that JSON strings may hold.
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if line.strip():
+    for _, name, rows in sorted(phases):
+        for number, row in enumerate(rows, start=1):
             try:
-                metrics.append(_metric(line))
+                metrics.append(_metric(row))
             except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
+                raise ValueError(f"{folder / name}, row {number}: {error}") from error
     return Metrics(metrics)
 
 
-def _metric(line: str) -> Metric:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"expected a JSON object, got {line[:80]!r} ({error})") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"expected a JSON object, got {line[:80]!r}")
-    required = {name: _field(record, name, kind) for name, kind in (("round", int), ("name", str), ("value", float))}
-    optional = {name: _field(record, name, kind) for name, kind in _OPTIONAL.items() if record.get(name) is not None}
+def _metric(row: Any) -> Metric:
+    if not isinstance(row, dict):
+        raise ValueError(f"expected a JSON object, got {row!r:.80}")
+    required = {name: _field(row, name, kind) for name, kind in (("round", int), ("name", str), ("value", float))}
+    optional = {name: _field(row, name, kind) for name, kind in _OPTIONAL.items() if row.get(name) is not None}
     return Metric(**required, **optional)
 
 

@@ -42,7 +42,7 @@ def table(corner: str, columns: list[str], rows: list[tuple[str, list[str]]]) ->
 
 def main(folders: list[str]) -> None:
     """Prints coverage by level and round, greedy accuracy by round, what there is at the end, and the minutes."""
-    runs = [read_metrics(f"{folder}/metrics.jsonl") for folder in folders]
+    runs = [read_metrics(folder) for folder in folders]
     rounds = sorted({metric.round for metric in runs[0].named("solved_share")})
     last = rounds[-1]
     columns = [f"round {number}" for number in rounds]

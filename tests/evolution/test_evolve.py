@@ -1,9 +1,11 @@
 """The whole loop on a few problems: what it leaves behind, and that a killed run ends like an undisturbed one."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from rstar_jax.models import DecoderConfig
 from rstar_jax.partitioning import MeshConfig
 from rstar_jax.problems.datasets import read_problems
 from rstar_jax.problems.procedural import ProceduralProblems
-from rstar_jax.search import PairConfig, SearchConfig, VoteConfig, read_trees
+from rstar_jax.search import PairConfig, SchedulerConfig, SearchConfig, VoteConfig, read_trees
 from rstar_jax.training import TrainingConfig
 from rstar_jax.trajectory import markers
 from tests.evolution.scripted import ScriptedWorld
@@ -74,7 +76,7 @@ def config():
 
 def settled(run_dir):
     """The metrics of a run without what a clock had a say in."""
-    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    rows = RunFolder(run_dir).rows()
     return [row for row in rows if row["name"] != "phase_seconds" and not row["name"].startswith("speed_")]
 
 
@@ -98,7 +100,7 @@ def undisturbed(tmp_path_factory):
 
 
 def test_the_majority_at_equal_tokens_has_the_samples_that_the_search_could_pay(undisturbed):
-    rows = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    rows = RunFolder(undisturbed).rows()
     last = {row["name"]: row["value"] for row in rows if row["round"] == 2 and "level" not in row}
     assert last["search_tokens"] > last["sample_tokens"] > 0
     assert last["equal_tokens_samples"] == round(last["search_tokens"] / last["sample_tokens"])
@@ -106,7 +108,7 @@ def test_the_majority_at_equal_tokens_has_the_samples_that_the_search_could_pay(
 
 
 def test_the_loop_says_how_busy_it_was(undisturbed):
-    rows = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    rows = RunFolder(undisturbed).rows()
     speed = {row["name"]: row["value"] for row in rows if row["name"].startswith("speed_") and row["round"] == 2}
     assert speed.keys() == {
         "speed_expansions_per_second",
@@ -200,6 +202,21 @@ def test_its_models_are_folders_that_transformers_reads(undisturbed):
     assert models.load_preference(undisturbed / "round_2" / "ppm").tokenizer == ours
 
 
+def test_a_round_made_again_is_the_same_and_runtime_settings_make_no_other_run(undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setattr("rstar_jax.evolution.world.World", ScriptedWorld)
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    other = dataclasses.replace(config(), verifier_workers=2, scheduling=SchedulerConfig(in_flight=3, patience=None))
+    evolve_module.evolve(other, run, redo="2_select")
+    assert settled(run) == settled(undisturbed) and left_behind(run) == left_behind(undisturbed)
+    faster = dataclasses.replace(TRAINING, learning_rate=2e-3)
+    changed = dataclasses.replace(
+        config(), rounds=(config().rounds[0], dataclasses.replace(config().rounds[1], ppm=faster))
+    )
+    with pytest.raises(ValueError, match="2_ppm was made with another configuration.*learning_rate = 0.002"):
+        evolve_module.evolve(changed, run)
+
+
 class Killed(Exception):
     pass
 
@@ -210,21 +227,23 @@ PHASES = ("0_base", "1_search", "1_select", "1_policy", "2_ppm", "2_control", "2
 def test_a_run_cut_off_in_every_phase_ends_the_same(undisturbed, tmp_path, monkeypatch):
     """Cuts the run off after the work of each of some phases, before its marker stands: the worst moment."""
     monkeypatch.setattr("rstar_jax.evolution.world.World", ScriptedWorld)
-    whole = RunFolder.phase
+    whole = evolve_module.Evolution.plan
     for cut in PHASES:
 
-        def phase(self, name, work, cut=cut):
-            def work_then_die():
+        def plan(self, cut=cut):
+            def dying(work):
                 work()
-                self.metrics.flush()  # as if some rows had reached the disk
                 raise Killed
 
-            return whole(self, name, work_then_die if name == cut else work)
+            return [
+                dataclasses.replace(phase, work=functools.partial(dying, phase.work)) if phase.name == cut else phase
+                for phase in whole(self)
+            ]
 
-        monkeypatch.setattr(RunFolder, "phase", phase)
+        monkeypatch.setattr(evolve_module.Evolution, "plan", plan)
         with pytest.raises(Killed):
             evolve_module.evolve(config(), tmp_path)
-    monkeypatch.setattr(RunFolder, "phase", whole)
+    monkeypatch.setattr(evolve_module.Evolution, "plan", whole)
     evolve_module.evolve(config(), tmp_path)
     assert settled(tmp_path) == settled(undisturbed)
     assert left_behind(tmp_path) == left_behind(undisturbed)

@@ -194,7 +194,6 @@ def test_accuracy_on_training_problems_never_stands_for_held_out(tmp_path):
 @pytest.mark.parametrize(
     "line, wrong",
     [
-        ('{"round": 1, "name": "greedy_acc', "JSON object"),
         ("[1]", "JSON object"),
         ('{"round": 1, "name": "greedy_accuracy"}', "'value' is missing"),
         ('{"round": "1", "name": "greedy_accuracy", "value": 1}', "'round' must be int"),
@@ -202,10 +201,11 @@ def test_accuracy_on_training_problems_never_stands_for_held_out(tmp_path):
         ('{"round": 1, "name": "greedy_accuracy", "value": 0.5, "level": 3}', "'level' must be str"),
     ],
 )
-def test_malformed_line_is_named(tmp_path, line, wrong):
+def test_malformed_row_is_named(tmp_path, line, wrong):
     good = json.dumps({"round": 0, "name": "greedy_accuracy", "value": 0.5, "split": "heldout"})
-    (tmp_path / "metrics.jsonl").write_text(f"{good}\n{line}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=rf"metrics\.jsonl, line 2: .*{wrong}"):
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "0_base.json").write_text(f'{{"rows": [{good}, {line}]}}', encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"0_base\.json, row 2: .*{wrong}"):
         report(tmp_path)
     assert not (tmp_path / "report").exists()
 
