@@ -9,13 +9,16 @@ import os
 import signal
 import sys
 
-# mode, or mode with a flag that makes it another: (module, function, its flags; one that ends in "!" is required)
+# mode: (module, function, its flags; one that ends in "!" is required)
 MODES = {
     "evolve": ("rstar_jax.evolution.commands", "evolve", ("run_dir", "redo")),
     "status": ("rstar_jax.evolution.commands", "status", ("run_dir",)),
     "search": ("rstar_jax.evolution.commands", "search", ("run_dir", "policy", "ppm", "problems", "output!")),
-    "evaluate": ("rstar_jax.evolution.commands", "evaluate", ("run_dir", "policy", "ppm", "problems", "output")),
-    "evaluate --model": ("rstar_jax.evolution.few_shot", "evaluate_model", ("model", "problems", "output")),
+    "evaluate": (
+        "rstar_jax.evolution.commands",
+        "evaluate",
+        ("run_dir", "policy", "ppm", "problems", "limit", "output"),
+    ),
     "import": ("rstar_jax.evolution.exchange", "import_model", ("model!", "run_dir!", "kind", "dtype")),
     "train_policy": ("rstar_jax.evolution.commands", "train_policy", ("run_dir", "policy", "data", "output!")),
     "train_ppm": ("rstar_jax.evolution.commands", "train_ppm", ("run_dir", "policy", "data", "output!")),
@@ -46,6 +49,7 @@ HELP = {
     "data": "JSONL file, or a data set folder of a run; default: of the run's last round",
     "policy": "a model folder of a run, a Hugging Face folder, or a name on the hub; default: of the run",
     "ppm": "the same of a PPM; default: that of the run's policy",
+    "limit": "the first so many problems",
     "input": "JSONL file, - for standard input; of convert, also a folder",
     "output": "where the result goes",
     "model": "a Hugging Face folder, or a model's name on the hub",
@@ -62,11 +66,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="rstar", description="rStar-Math in JAX.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"rstar {importlib.metadata.version('rstar_jax')}")
     modes = parser.add_subparsers(dest="mode", required=True, metavar="MODE")
-    for mode in dict.fromkeys(name.split()[0] for name in MODES):
+    for mode, (_, _, names) in MODES.items():
         sub = modes.add_parser(mode, allow_abbrev=False, help=SUMMARIES[mode], description=f"{SUMMARIES[mode]}.")
         sub.add_argument("--gin_file", action="append", default=[], help="configuration (default: gin/local.gin)")
         sub.add_argument("--gin.NAME", metavar="VALUE", dest="_binding", help="a field of it, as Class.field=VALUE")
-        for flag in dict.fromkeys(flag for name in MODES if name.split()[0] == mode for flag in MODES[name][2]):
+        for flag in names:
             name = flag.rstrip("!")
             told = f"{HELP[name]} (default: {DEFAULTS[name]})" if name in DEFAULTS and "!" not in flag else HELP[name]
             sub.add_argument(
@@ -99,16 +103,11 @@ def _end(number: int, frame: object) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Runs a mode. Bad input is one line and exit status 2; a disk that is full, 1."""
     given = vars(parse(sys.argv[1:] if arguments is None else arguments))
-    with_model = f"{given['mode']} --model" if given.get("model") else ""
-    module, function, names = MODES.get(with_model) or MODES[given["mode"]]
+    module, function, names = MODES[given["mode"]]
     flags = {name.rstrip("!"): given[name.rstrip("!")] for name in names}
-    words = sys.argv[1:] if arguments is None else arguments
-    stands = [name for name in HELP if any(word == f"--{name}" or word.startswith(f"--{name}=") for word in words)]
     show_log()
     signal.signal(signal.SIGTERM, _end)
     try:
-        if unused := [name for name in stands if name not in flags]:
-            raise ValueError(f"--{unused[0]}: not used by `rstar {with_model or given['mode']}`")
         from rstar_jax import configuration
 
         configuration.run(

@@ -1,29 +1,39 @@
 """Measures policies and PPMs: accuracy, votes, pass@k, scaling curves, pair accuracy, false positives."""
 
-from rstar_jax.evaluation.accuracy import by_level, grade_answers, greedy_accuracy, sampled_accuracy
-from rstar_jax.evaluation.config import EvaluationConfig, ModelEvaluation
+from rstar_jax.evaluation.accuracy import (
+    SCALING,
+    differences,
+    grade_answers,
+    headline_problems,
+    mean_and_error,
+    summarise,
+)
+from rstar_jax.evaluation.config import EvaluationConfig, minuends
+from rstar_jax.evaluation.measure import measure
+from rstar_jax.evaluation.measurements import Bench, EqualTokens, Greedy, Measurement, Samples, Search
 from rstar_jax.evaluation.pairs import pair_accuracy
 from rstar_jax.evaluation.programs import false_positive_share
-from rstar_jax.evaluation.trajectories import (
-    SCALING,
-    scaling_curve,
-    scaling_rows,
-    search_answers,
-    search_trees,
-)
+from rstar_jax.evaluation.trajectories import scaling_curve, search_answers, search_trees
 
 __all__ = [
     "SCALING",
+    "Bench",
+    "EqualTokens",
     "EvaluationConfig",
-    "ModelEvaluation",
-    "by_level",
+    "Greedy",
+    "Measurement",
+    "Samples",
+    "Search",
+    "differences",
     "false_positive_share",
     "grade_answers",
-    "greedy_accuracy",
+    "headline_problems",
+    "mean_and_error",
+    "measure",
+    "minuends",
     "pair_accuracy",
-    "sampled_accuracy",
     "scaling_curve",
-    "scaling_rows",
     "search_answers",
     "search_trees",
+    "summarise",
 ]

@@ -1,90 +1,117 @@
-"""Accuracy on problems with known answers: greedy, and of independent samples their votes, best of N and pass@k."""
+"""Accuracy: which answers are right, means over problems with their standard errors, and paired differences."""
 
-import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rstar_jax.problems import Problem
 from rstar_jax.problems.problem import level_order
-from rstar_jax.search import (
-    StepSampler,
-    StepScorer,
-    VoteConfig,
-    pass_at_k,
-    sample_solutions,
-    solution_answers,
-    vote,
-)
-from rstar_jax.verifier import Grader, Verifier
+from rstar_jax.verifier import Grader
 
-_log = logging.getLogger(__name__)
+SCALING = "scaling_"  # before the names of the numbers of a curve
+ACCURACY = "_accuracy"  # behind the names of those of one chosen answer a problem
 
 
-def greedy_accuracy(
-    problems: Sequence[Problem], *, sampler: StepSampler, verifier: Verifier, grader: Grader, max_prefix_tokens: int
-) -> list[float]:
-    """1.0 or 0.0 a problem: is the policy's most likely solution right? `sampler` must have temperature 0."""
-    solutions = sample_solutions(
-        problems, 1, sampler=sampler, verifier=verifier, max_prefix_tokens=max_prefix_tokens, seed=0
-    )
-    answers = [solution.answer for (solution,) in solutions]
-    return grade_answers([problem.answers for problem in problems], answers, grader)
-
-
-def sampled_accuracy(
-    problems: Sequence[Problem],
-    samples: int,
-    *,
-    sampler: StepSampler,
-    verifier: Verifier,
-    grader: Grader,
-    max_prefix_tokens: int,
-    seed: int,
-    scorer: StepScorer | None = None,
-) -> dict[str, list[float]]:
-    """Values a problem, by name, from as many independently sampled solutions as `samples` says.
-
-    majority_accuracy: the vote of all samples, without scores. best_of_n_accuracy: the answer of the solution that
-    `scorer`, a PPM or an ORM, values most; left out without a scorer. pass_at_`samples`: any of them is right.
-
-    A test-time search with the same seed draws from its root with the same random numbers, so that the two differ less.
-    """
-    solutions = sample_solutions(
-        problems, samples, sampler=sampler, verifier=verifier, max_prefix_tokens=max_prefix_tokens, seed=seed
-    )
-    golds = [problem.answers for problem in problems]
-    plain = solution_answers(problems, solutions, sampler=sampler, seed=seed)
-    chosen = {"majority_accuracy": vote(plain, grader, VoteConfig(rule="majority"))}
-    if scorer is not None:
-        scored = solution_answers(problems, solutions, sampler=sampler, scorer=scorer, seed=seed)
-        chosen["best_of_n_accuracy"] = vote(scored, grader, VoteConfig(rule="best"))
-    values = {name: grade_answers(golds, answers, grader) for name, answers in chosen.items()}
-    flat = [(problem.answers, own.answer) for problem, row in zip(problems, plain, strict=True) for own in row]
-    right = iter(grade_answers([gold for gold, _ in flat], [answer for _, answer in flat], grader))
-    hits = [sum(next(right) for _ in row) for row in plain]
-    values[f"pass_at_{samples}"] = [pass_at_k(samples, int(own), samples) for own in hits]
-    return values
-
-
-def grade_answers(golds: Sequence[tuple[str, ...]], answers: Sequence[str | None], grader: Grader) -> list[float]:
-    """1.0 where the answer is one of its golds. None is wrong, and so is, said in the log, an undecided one."""
+def grade_answers(golds: Sequence[tuple[str, ...]], answers: Sequence[str | None], grader: Grader) -> list[bool | None]:
+    """Whether each answer is one of its golds; None where that is undecided. No answer (None) is wrong."""
     asked = [i for i, answer in enumerate(answers) if answer is not None]
-    grades = grader.grade([(golds[i], answers[i]) for i in asked])
-    if undecided := grades.count(None):
-        _log.warning("evaluation: %d of %d answers are undecided and count as wrong", undecided, len(asked))
-    right = [0.0] * len(answers)
-    for i, grade in zip(asked, grades, strict=True):
-        right[i] = 1.0 if grade else 0.0
+    right: list[bool | None] = [False] * len(answers)
+    for i, grade in zip(asked, grader.grade([(golds[i], answers[i]) for i in asked]), strict=True):
+        right[i] = grade
     return right
 
 
-def by_level(problems: Sequence[Problem], values: Sequence[float], frontier: Sequence[str]) -> dict[str | None, float]:
-    """Means by level; under None the mean over the frontier's levels (over all problems, if none has a level)."""
-    groups: dict[str, list[float]] = {}
-    for problem, value in zip(problems, values, strict=True):
-        if problem.level is not None:
-            groups.setdefault(problem.level, []).append(value)
-    levels = sorted(groups, key=level_order)
-    means: dict[str | None, float] = {level: sum(groups[level]) / len(groups[level]) for level in levels}
-    headline = [means[level] for level in frontier if level in means] or list(values)
-    means[None] = sum(headline) / len(headline)
-    return means
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and its standard error by the bootstrap over problems.
+
+    In closed form: the mean of n values drawn with replacement from n has the variance of these values (over n, not
+    n - 1) divided by n, so that nothing need be drawn.
+    """
+    mean = sum(values) / len(values)
+    return mean, math.sqrt(sum((value - mean) ** 2 for value in values)) / len(values)
+
+
+def summarise(rows: Sequence[Mapping[str, Any]], headline: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The numbers of a measurement from its rows (`measure`): {"name", "value", "n", "error", "undecided", ...} each.
+
+    For each name the mean over all problems; with "levels", a text, the mean over the problems of the `headline`'s
+    levels, if there are any (where these are all problems it stands alone); with "level", that over one level's.
+    n: problems. error: `mean_and_error`. undecided: of the answers, how many the grader could not decide; they count as
+    wrong. tokens, programs: sampled and run, a problem. Points of a curve have "trajectories", and no levels of their
+    own.
+    """
+    if not rows:
+        return []
+    parts: list[tuple[dict[str, str], Sequence[Mapping[str, Any]]]] = [({}, rows)]
+    if leading := [row for row in rows if row["level"] in headline]:
+        parts[len(leading) < len(rows) :] = [({"levels": ", ".join(headline)}, leading)]
+    means, levels = len(parts), {row["level"] for row in rows if row["level"] is not None}
+    parts += [({"level": own}, [row for row in rows if row["level"] == own]) for own in sorted(levels, key=level_order)]
+    table = []
+    for name in rows[0]["values"]:
+        for part, own in parts:
+            table.append({**_number(name, own, lambda row, name=name: row["values"][name]), **part})
+            if "right" in rows[0]:
+                table[-1]["undecided"] = sum(None in _grades(row, name) for row in own)
+            for cost in ("tokens", "programs"):
+                if cost in rows[0]:
+                    table[-1][cost] = sum(row[cost] for row in own) / len(own)
+    for rule, sizes in rows[0].get("curve", {}).items():
+        for size in sizes:
+            for part, own in parts[:means]:
+                point = _number(SCALING + rule, own, lambda row, rule=rule, size=size: row["curve"][rule][size])
+                table.append({**point, "trajectories": int(size), **part})
+    return table
+
+
+def differences(
+    measured: Mapping[str, Sequence[Mapping[str, Any]]], minuends: Sequence[str], headline: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Paired differences of accuracies: {"name": "search - greedy", "value", "n", "error", ["levels"]}.
+
+    measured: rows by measurement. minuends: the measurements from whose accuracies the others are taken; of minuends,
+    those before. A difference is taken problem by problem, over those that both have answered; `error` is its mean's.
+    """
+    accuracies = {
+        name: {row["id"]: row for row in rows}
+        for rows in measured.values()
+        for name in (rows[0]["values"] if rows else ())
+        if name.endswith(ACCURACY)
+    }
+    own = [name for key in minuends for name in accuracies if measured[key] and name in measured[key][0]["values"]]
+    table = []
+    for name in own:
+        later = own[own.index(name) :]
+        for other in (other for other in accuracies if other not in later):
+            pairs = [
+                {
+                    "id": key,
+                    "level": row["level"],
+                    "value": row["values"][name] - accuracies[other][key]["values"][other],
+                }
+                for key, row in accuracies[name].items()
+                if key in accuracies[other]
+            ]
+            leading = [pair for pair in pairs if pair["level"] in headline]
+            parts = [({"levels": ", ".join(headline)}, leading)] if leading else []
+            if len(leading) < len(pairs):
+                parts.insert(0, ({}, pairs))
+            title = f"{name.removesuffix(ACCURACY)} - {other.removesuffix(ACCURACY)}"
+            table += [{**_number(title, values, lambda pair: pair["value"]), **part} for part, values in parts]
+    return table
+
+
+def headline_problems(problems: Sequence[Problem], headline: Sequence[str]) -> list[Problem]:
+    """The problems of these levels; all, where none is of them."""
+    return [problem for problem in problems if problem.level in headline] or list(problems)
+
+
+def _number(name: str, rows: Sequence[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], float]) -> dict:
+    mean, error = mean_and_error([value(row) for row in rows])
+    return {"name": name, "value": mean, "n": len(rows), "error": error}
+
+
+def _grades(row: Mapping[str, Any], name: str) -> list[bool | None]:
+    """What was graded for a number: one chosen answer, or all."""
+    chosen = row.get("chosen", {}).get(name)
+    return row["right"] if chosen is None else [chosen["right"]]

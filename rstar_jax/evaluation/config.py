@@ -1,51 +1,63 @@
-"""How a policy and a PPM are measured."""
+"""What is measured of a policy and a PPM."""
 
 import dataclasses
+from collections.abc import Sequence
 
-from rstar_jax.decoding import DecodingConfig, Sampling
-from rstar_jax.partitioning import MeshConfig
-from rstar_jax.search import SearchConfig, VoteConfig
-from rstar_jax.verifier import Limits
+from rstar_jax.evaluation.measurements import EqualTokens, Greedy, Measurement, Search
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """search: the test-time search.
+    """measurements: in their order, each with a name of its own.
 
-    trajectories: independent searches a problem, each with a seed of its own (paper: 8, or 16 on AIME and AMC, and 64;
-    in the released code each of them is one whole MCTS). vote: how one answer is chosen from theirs.
-    samples: independent solutions a problem for the majority vote and pass@k.
-    sampling: how tokens are drawn for these samples and in that search.
-    pair_problems: about how many held-out problems are annotated to measure the PPM's pair accuracy.
-    frontier_levels: the levels whose mean is a metric's headline; rows with a level are written beside it.
+    headline_levels: levels whose problems have a mean of their own beside that of all; in a run samples and searches
+        are made of their problems alone.
+    few_shot: a file, found as gin files are, whose text stands before each question: for a policy that was never
+        trained on trajectories. Where its tokenizer does not know the step markers, it writes them as text.
+    dtype: of parameters and computation; None: as they are stored.
+    pair_problems: about how many held-out problems of a run are annotated to measure the PPM's pair accuracy.
     """
 
-    search: SearchConfig
-    trajectories: int = 1
-    vote: VoteConfig = VoteConfig()
-    samples: int = 8
-    sampling: Sampling = Sampling()
+    measurements: tuple[Measurement, ...] = (Greedy(),)
+    headline_levels: tuple[str, ...] = ()
+    few_shot: str | None = None
+    dtype: str | None = None
     pair_problems: int = 60
-    frontier_levels: tuple[str, ...] = ("2", "3", "4")
 
     def __post_init__(self):
-        if self.trajectories < 1:
-            raise ValueError(f"EvaluationConfig.trajectories must be at least 1, got {self.trajectories}")
-        if not all(isinstance(level, str) for level in self.frontier_levels):
-            raise ValueError(f"EvaluationConfig.frontier_levels: expected texts, got {self.frontier_levels}")
+        if not all(isinstance(level, str) for level in self.headline_levels):
+            raise ValueError(f"EvaluationConfig.headline_levels: expected texts, got {self.headline_levels}")
+        names = [own.name for own in self.measurements]
+        if len(set(names)) < len(names) or not names:
+            raise ValueError(f"EvaluationConfig.measurements: expected names of their own, got {', '.join(names)}")
+        if sum(isinstance(own, Greedy) for own in self.measurements) > 1:
+            raise ValueError("EvaluationConfig.measurements: expected one Greedy, all are equal")
+        for place, own in enumerate(self.measurements):
+            if isinstance(own, EqualTokens) and not {own.search, own.samples} <= set(names[:place]):
+                raise ValueError(
+                    f"EvaluationConfig.measurements: {own.name} compares {own.search} and {own.samples}, "
+                    f"expected both before it"
+                )
+
+    @property
+    def search(self) -> Search:
+        """The first search of the measurements. Raises ValueError if there is none."""
+        for own in self.measurements:
+            if isinstance(own, Search):
+                return own
+        raise ValueError("EvaluationConfig.measurements: expected a Search among them")
+
+    def possible(self, has_ppm: bool) -> list[Measurement]:
+        """What can be measured with or without a PPM."""
+        found: list[Measurement] = []
+        for own in self.measurements:
+            names = {other.name for other in found}
+            if (has_ppm or not own.needs_ppm) and (not isinstance(own, EqualTokens) or own.search in names):
+                found.append(own)
+        return found
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelEvaluation:
-    """How a checkpoint is measured that was never trained on trajectories.
-
-    few_shot: a file, found as gin files are, whose text stands before each question. dtype: of parameters and
-    computation.
-    """
-
-    decoding: DecodingConfig
-    few_shot: str | None = None
-    dtype: str = "bfloat16"
-    mesh: MeshConfig = MeshConfig()
-    limits: Limits = Limits()
-    verifier_workers: int | None = None
+def minuends(measurements: Sequence[Measurement]) -> list[str]:
+    """The measurements whose gain over the others is asked for: the searches; without one, all that are not greedy."""
+    searches = [own.name for own in measurements if isinstance(own, Search)]
+    return searches or [own.name for own in measurements if not isinstance(own, Greedy)]

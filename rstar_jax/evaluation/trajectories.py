@@ -2,9 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from rstar_jax.evaluation.accuracy import by_level, grade_answers
+from rstar_jax.evaluation.accuracy import grade_answers
 from rstar_jax.problems import Problem
 from rstar_jax.search import (
     RULES,
@@ -23,10 +22,10 @@ from rstar_jax.search import (
     tree_answers,
     vote,
 )
+from rstar_jax.trajectory import steps
 from rstar_jax.verifier import Grader, Verifier
 
 PASS = "pass"
-SCALING = "scaling_"  # before the names of the numbers of a curve
 
 
 def search_trees(
@@ -35,10 +34,11 @@ def search_trees(
     config: SearchConfig,
     trajectories: int,
     sampler: StepSampler,
-    scorer: StepScorer,
+    scorer: StepScorer | None,
     verifier: Verifier,
     seed: int,
     scheduling: SchedulerConfig,
+    prompt: Callable[[str], str] = steps.prompt,
     on_progress: Callable[[SearchStats], None] | None = None,
 ) -> list[list[Tree]]:
     """Test-time search: `trajectories` trees of each problem, independent of each other. No gold is given."""
@@ -52,6 +52,7 @@ def search_trees(
         seed=seed,
         trajectories=trajectories,
         scheduling=scheduling,
+        prompt=prompt,
         on_progress=on_progress,
     )
     return [trees[i : i + trajectories] for i in range(0, len(trees), trajectories)]
@@ -87,24 +88,13 @@ def scaling_curve(
     golds = [problem.answers for problem in problems]
     curve: dict[str, dict[int, list[float]]] = {rule: {} for rule in (*RULES, PASS)}
     for (rule, size), own in chosen.items():
-        curve[rule][size] = grade_answers(golds, own, grader)
+        curve[rule][size] = [float(right is True) for right in grade_answers(golds, own, grader)]
     firsts = [own[0].answer if own else None for row in answers for own in row]
     right = grade_answers([gold for gold in golds for _ in range(total)], firsts, grader)
-    hits = [int(sum(right[i : i + total])) for i in range(0, len(right), total)]
+    hits = [right[i : i + total].count(True) for i in range(0, len(right), total)]
     for size in sizes:
         curve[PASS][size] = [pass_at_k(total, own, size) for own in hits]
     return curve
-
-
-def scaling_rows(
-    problems: Sequence[Problem], curve: dict[str, dict[int, list[float]]], frontier: Sequence[str]
-) -> list[dict[str, Any]]:
-    """The curve as numbers of a run, {"name", "value", "trajectories"}: the means of the headline (`by_level`)."""
-    return [
-        {"name": SCALING + rule, "value": by_level(problems, own, frontier)[None], "trajectories": size}
-        for rule, sizes in curve.items()
-        for size, own in sizes.items()
-    ]
 
 
 def _joined(row: Sequence[Sequence[ScoredAnswer]]) -> list[ScoredAnswer]:

@@ -4,20 +4,20 @@ import dataclasses
 import hashlib
 import itertools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
 from rich.table import Table
 
 from rstar_jax import configuration, evaluation, files, models
-from rstar_jax.decoding import GREEDY
 from rstar_jax.evolution import data as training_data
 from rstar_jax.evolution import progress
-from rstar_jax.evolution.config import EvolutionConfig
+from rstar_jax.evolution.config import EvolutionConfig, WorldConfig
 from rstar_jax.evolution.evolve import evolve as run_evolution
 from rstar_jax.evolution.run_folder import RunFolder
 from rstar_jax.evolution.world import open_world, policy_loss, preference_loss
-from rstar_jax.problems import jsonl, named
+from rstar_jax.problems import Problem, jsonl, named
 from rstar_jax.problems.problem import level_order
 from rstar_jax.problems.sources import Source, TfdsProblems
 from rstar_jax.report import report as write_report
@@ -57,24 +57,19 @@ def search(
     folder, (policy, ppm) = epath.Path(output), _models(run_dir, policy, ppm)
     if ppm is None:
         raise ValueError("--ppm: expected a model folder: a search at test time is led by a PPM")
-    told = hashlib.sha256("\n".join(problem.question for problem in asked).encode()).hexdigest()
-    kind = f"# searched with {policy} and {ppm}: {len(asked)} problems, {told[:16]}\n"
-    RunFolder(folder).check_configuration(kind + configuration.operative(config), flag="--output")
-    settings, total = config.evaluation, config.shards
+    _begin(folder, "searched", config, policy, ppm, asked)
+    settings, total = config.evaluation.search, config.shards
     with open_world(config) as world:
-        engine = world.engine(
-            models.load(policy, world.mesh),
-            models.load_preference(ppm, world.mesh, value_scale=config.value_scale),
-            sampling=settings.sampling,
-        )
+        dtype = config.evaluation.dtype
+        judge = models.load_preference(ppm, world.mesh, dtype, config.value_scale)
+        bench = world.bench(models.load(policy, world.mesh, dtype), judge, config)
         for shard in missing_shards(folder / "trees", total):
             name = f"search, {shard + 1} of {total}"
-            engine.begin()
-            found = world.test_time_search(asked[shard::total], engine, config, name)
+            found = settings.searched(asked[shard::total], bench, name)
             write_shard(folder / "trees", shard, total, itertools.chain.from_iterable(found))
         trees: list[list[Tree]] = [[]] * len(asked)
         for shard in range(total):
-            own, each = read_shard(folder / "trees", shard, total), settings.trajectories
+            own, each = read_shard(folder / "trees", shard, total), settings.trees
             trees[shard::total] = [own[i : i + each] for i in range(0, len(own), each)]
         answers = evaluation.search_answers(trees, world.grader, settings.vote)
     lines = [
@@ -87,53 +82,44 @@ def search(
 
 def evaluate(
     *,
-    config: EvolutionConfig,
+    config: WorldConfig,
     run_dir: str,
     policy: str | None,
     ppm: str | None,
     problems: str | None,
+    limit: str | None,
     output: str | None,
 ) -> None:
-    """Greedy, votes, best of N, search and pass@k on problems with answers: a table, and JSON lines into `output`.
+    """All measurements of the configuration on problems with answers: a table.
 
-    policy, ppm: as of `search`; without a PPM there is no search and no best of N. With several trajectories also the
-    accuracy of each selection rule by how many of them vote.
+    policy, ppm: as of `search`; without a PPM there is no search and no best of N. limit: the first so many problems.
+    output: a folder for a row a problem and measurement (`rows/`), written as they come, and the table (`table.json`).
+    Who was killed goes on there; a folder of another configuration, model or problem set is refused.
     """
-    asked = _problems(run_dir, problems).read()
-    settings = config.evaluation
-    policy, ppm = _models(run_dir, policy, ppm)
+    asked = _first(_problems(run_dir, problems).read(), limit)
+    settings, (policy, ppm) = config.evaluation, _models(run_dir, policy, ppm)
+    folder = None if output is None else epath.Path(output)
+    if folder is not None:
+        _begin(folder, "measured", config, policy, ppm, asked)
+    measurements = settings.possible(ppm is not None)
+    if left := [own.name for own in settings.measurements if own not in measurements]:
+        progress.say(f"left out without a --ppm: {', '.join(left)}")
     with open_world(config) as world:
-        loaded = models.load(policy, world.mesh)
-        common = dict(verifier=world.verifier, grader=world.grader, max_prefix_tokens=config.decoding.max_prefix_tokens)
-        greedy = world.engine(loaded, sampling=GREEDY)
-        values = {"greedy_accuracy": evaluation.greedy_accuracy(asked, sampler=greedy, **common)}
-        judge = models.load_preference(ppm, world.mesh, value_scale=config.value_scale) if ppm is not None else None
-        engine = world.engine(loaded, judge, sampling=settings.sampling)
-        scorer = engine if judge is not None else None
-        values |= evaluation.sampled_accuracy(
-            asked, settings.samples, sampler=engine, scorer=scorer, seed=config.seed, **common
-        )
-        curve = {}
-        if judge is not None:
-            trees = world.test_time_search(asked, engine, config, "search")
-            answers = evaluation.search_answers(trees, world.grader, settings.vote)
-            golds = [problem.answers for problem in asked]
-            values["search_accuracy"] = evaluation.grade_answers(golds, answers, world.grader)
-            if settings.trajectories > 1:
-                curve = evaluation.scaling_curve(asked, trees, world.grader, settings.vote)
-    where = {"policy": str(policy), "split": problems or "heldout"}
-    rows = []
-    for name, own in values.items():
-        for level, mean in evaluation.by_level(asked, own, settings.frontier_levels).items():
-            row: dict[str, Any] = {**where, "name": name, "value": mean}
-            rows.append(row if level is None else {**row, "level": level})
-    scaling = evaluation.scaling_rows(asked, curve, settings.frontier_levels)
-    _print_table(rows, len(asked))
-    if scaling:
-        _print_scaling(scaling)
-    rows += [{**where, **row} for row in scaling]
-    if output is not None:
-        files.publish(epath.Path(output), "".join(json.dumps(row) + "\n" for row in rows))
+        loaded = models.load(policy, world.mesh, settings.dtype)
+        judge = None
+        if ppm is not None:
+            judge = models.load_preference(ppm, world.mesh, settings.dtype, config.value_scale)
+        bench = world.bench(loaded, judge, config)
+        measured = evaluation.measure(asked, measurements, bench, None if folder is None else folder / "rows")
+    rows = [row for own in measured.values() for row in evaluation.summarise(own, settings.headline_levels)]
+    gains = evaluation.differences(measured, evaluation.minuends(measurements), settings.headline_levels)
+    _print_table(rows, f"{len(asked)} problems; ± is a standard error")
+    _print_table(gains, "differences, problem by problem")
+    _print_scaling(rows)
+    if folder is not None:
+        where = {"policy": str(policy), "ppm": None if ppm is None else str(ppm), "problems": problems or "heldout"}
+        files.publish(folder / "table.json", json.dumps({**where, "rows": rows + gains}, indent=1) + "\n")
+        print(folder / "table.json")
 
 
 def train_policy(*, config: EvolutionConfig, run_dir: str, policy: str | None, data: str | None, output: str) -> None:
@@ -217,19 +203,59 @@ def _train(loss, start, batch_at, settings, output: str, name: str) -> None:
     print(output)
 
 
-def _print_scaling(rows: list[dict[str, Any]]) -> None:
+def _first(problems: Sequence[Problem], limit: str | None) -> list[Problem]:
+    if limit is not None and not (limit.isdecimal() and int(limit)):
+        raise ValueError(f"--limit={limit}: expected a number of problems, 1 or more")
+    return list(problems[: None if limit is None else int(limit)])
+
+
+def _begin(
+    folder: epath.Path, done: str, config: WorldConfig, policy: str, ppm: str | None, asked: Sequence[Problem]
+) -> None:
+    """Refuses a folder that another configuration, model or problem set has begun."""
+    told = hashlib.sha256("\n".join(problem.question for problem in asked).encode()).hexdigest()
+    models_ = policy if ppm is None else f"{policy} and {ppm}"
+    kind = f"# {done} with {models_}: {len(asked)} problems, {told[:16]}\n"
+    RunFolder(folder).check_configuration(kind + configuration.operative(config), flag="--output")
+
+
+def _print_scaling(rows: Sequence[dict[str, Any]]) -> None:
+    rows = [row for row in rows if "trajectories" in row]
+    if not rows:
+        return
     sizes = sorted({row["trajectories"] for row in rows})
-    table = Table("trajectories", *map(str, sizes), title="accuracy by selection rule")
-    for name in dict.fromkeys(row["name"] for row in rows):
-        own = {row["trajectories"]: row["value"] for row in rows if row["name"] == name}
-        table.add_row(name.removeprefix(evaluation.SCALING), *(f"{own[size]:.3f}" for size in sizes))
-    progress.output.print(table)
+    for levels in dict.fromkeys(row.get("levels") for row in rows):
+        title = "accuracy by selection rule" + (f", levels {levels}" if levels else "")
+        table = Table("trees a problem", *map(str, sizes), title=title)
+        own = {(row["name"], row["trajectories"]): row for row in rows if row.get("levels") == levels}
+        for name in dict.fromkeys(name for name, _ in own):
+            table.add_row(name.removeprefix(evaluation.SCALING), *(_with_error(own[name, size]) for size in sizes))
+        progress.output.print(table)
 
 
-def _print_table(rows: list[dict[str, Any]], count: int) -> None:
+def _print_table(rows: Sequence[dict[str, Any]], title: str) -> None:
+    """A line a number: its means over all problems, the headline's levels and each level, and what it has cost."""
+    rows = [row for row in rows if "trajectories" not in row]
+    if not rows:
+        return
     levels = sorted({row["level"] for row in rows if "level" in row}, key=level_order)
-    table = Table("", "all", *(f"level {level}" for level in levels), title=f"{count} problems")
+    leading = next((row["levels"] for row in rows if "levels" in row), None)
+    parts = {None: "all"} if any("levels" not in row and "level" not in row for row in rows) else {}
+    parts |= {("levels", leading): f"levels {leading}"} if leading else {}
+    parts |= {("level", level): f"level {level}" for level in levels}
+    costs = [cost for cost in ("tokens", "programs", "undecided") if any(cost in row for row in rows)]
+    table = Table("", *parts.values(), *costs, title=title)
     for name in dict.fromkeys(row["name"] for row in rows):
-        own = {row.get("level"): row["value"] for row in rows if row["name"] == name}
-        table.add_row(name, *(f"{own[level]:.3f}" if level in own else "" for level in (None, *levels)))
+        own = {_part(row): row for row in rows if row["name"] == name}
+        whole = next(iter(own.values()))
+        cells = [_with_error(own[part]) if part in own else "" for part in parts]
+        table.add_row(name, *cells, *(f"{whole[cost]:,.1f}".removesuffix(".0") for cost in costs))
     progress.output.print(table)
+
+
+def _part(row: dict[str, Any]) -> tuple[str, str] | None:
+    return next(((key, row[key]) for key in ("level", "levels") if key in row), None)
+
+
+def _with_error(row: dict[str, Any]) -> str:
+    return f"{row['value']:.3f} ± {row['error']:.3f}"

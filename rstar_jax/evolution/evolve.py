@@ -8,23 +8,23 @@ is not read back from the folder, so a resumed run and an undisturbed one see th
 
 import dataclasses
 import datetime
+import functools
 import hashlib
-import itertools
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 from etils import epath
 
 from rstar_jax import configuration, evaluation, files, models
-from rstar_jax.decoding import GREEDY, Engine, compiled_programs
+from rstar_jax.decoding import Engine, compiled_programs
+from rstar_jax.evaluation import EqualTokens, Greedy, Measurement, Search
 from rstar_jax.evolution import data, progress
 from rstar_jax.evolution.config import EvolutionConfig, RoundConfig
-from rstar_jax.evolution.few_shot import prompt_after
-from rstar_jax.evolution.run_folder import Phase, RunFolder
-from rstar_jax.evolution.world import World, open_world, policy_loss, preference_loss
+from rstar_jax.evolution.run_folder import Phase, RunFolder, dependents
+from rstar_jax.evolution.world import World, open_world, policy_loss, preference_loss, prompt_after
 from rstar_jax.models import Policy, Preference
 from rstar_jax.problems import Problem, datasets
 from rstar_jax.report import report
@@ -51,11 +51,10 @@ def evolve(config: EvolutionConfig, run_dir: epath.PathLike, redo: str | None = 
     if jax.config.jax_compilation_cache_dir is None:  # a resumed run compiles nothing again
         jax.config.update("jax_compilation_cache_dir", str(folder.path / "compiled"))
     planned = Evolution(config, folder, None).plan()
-    if redo is None:
-        folder.check(planned)
+    again = [] if redo is None else dependents(redo, planned)
+    folder.check([phase for phase in planned if phase not in again])
     with folder.held(), open_world(config) as world:
-        if redo is not None:
-            progress.say(f"made again: {', '.join(folder.redo(redo, planned))}")
+        folder.drop(again)
         files.publish(folder.path / "config.gin", configuration.operative(config))
         device = jax.devices()[0]
         folder.log_start(
@@ -67,6 +66,14 @@ def evolve(config: EvolutionConfig, run_dir: epath.PathLike, redo: str | None = 
         )
         folder.run(Evolution(config, folder, world).plan())
     return report(folder.path)
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    """A number with its standard error and what it is the mean of."""
+    if "level" in row:
+        return f"level {row['level']}: {row['value']:.3f}"
+    error = f" ± {row['error']:.3f} of {row['n']} problems" if "error" in row else ""
+    return f"{row['value']:.3f}{error}{' of levels ' + row['levels'] if 'levels' in row else ''}"
 
 
 class Evolution:
@@ -81,9 +88,10 @@ class Evolution:
         config, phases = self.config, []
         # Of decoding, what a result depends on; the rest is how fast it is had.
         rooms = {name: getattr(config.decoding, name) for name in ROOMS}
-        seed, levels = {"seed": config.seed}, config.evaluation.frontier_levels
-        greedy = {**rooms, "frontier_levels": levels}
-        measured = {**rooms, **seed, "evaluation": config.evaluation}
+        seed, levels = {"seed": config.seed}, config.evaluation.headline_levels
+        measured = {**rooms, **seed, "headline_levels": levels, "dtype": config.evaluation.dtype}
+        each = [own for own in config.evaluation.measurements if isinstance(own, Greedy)]
+        at_the_end = [own for own in config.evaluation.measurements if not isinstance(own, Greedy)]
 
         def phase(
             number: int, title: str, work: Callable[[], None], settings: Any, inputs: Sequence[str], *outputs: str
@@ -110,7 +118,15 @@ class Evolution:
             0, BASE, self._bootstrap, base if imported else scratch, () if imported else (problems,), "policy",
             "policy_training",
         )  # fmt: skip
-        phase(0, "evaluate", lambda: self._evaluate_greedy(0, self._policy(0), "greedy_accuracy"), greedy, (base,))
+
+        def evaluate(number: int, inputs: Sequence[str], kind: str = "policy", prefix: str = "") -> None:
+            """The greedy measurements of a round's policy."""
+            for own in each:
+                work = functools.partial(self._measure, number, own, kind, prefix)
+                title = "evaluate" if kind == "policy" else f"evaluate_{kind}"
+                phase(number, title, work, {"measurement": own, **measured}, inputs, f"{kind}_evaluation")
+
+        evaluate(0, (problems, base))
         policy, ppm, selected = base, None, []
         for number, own in enumerate(config.rounds, start=1):
             asked = {
@@ -125,7 +141,7 @@ class Evolution:
             searched = phase(
                 number, "search", lambda n=number, s=own: self._search(n, s), asked, [problems, policy, *judge], "trees"
             )
-            kept = {"pairs": own.pairs, "trajectories": own.trajectories, "frontier_levels": levels}
+            kept = {"pairs": own.pairs, "trajectories": own.trajectories, "headline_levels": levels}
             select = lambda n=number, s=own: self._select(n, s)  # noqa: E731
             selected.append(phase(number, "select", select, kept, [searched], "policy_data", "preference_data"))
             learned = {"training": own.policy, "replay": own.replay, "tail_share": config.tail_share}
@@ -138,30 +154,26 @@ class Evolution:
                 number, "ppm", lambda n=number, s=own: self._train_ppm(n, s), judged, [policy, *selected], "ppm",
                 "ppm_training",
             )  # fmt: skip
-            evaluate = lambda n=number: self._evaluate_greedy(n, self._policy(n), "greedy_accuracy")  # noqa: E731
-            phase(number, "evaluate", evaluate, greedy, [problems, policy])
+            evaluate(number, [problems, policy])
         last = self.rounds
         equal = {"training": config.rounds[-1].policy, "tail_share": config.tail_share}
         control = phase(last, CONTROL, self._train_control, equal, [base, problems], CONTROL, f"{CONTROL}_training")
-        phase(last, "evaluate_control", self._evaluate_control, greedy, [problems, control])
-        models_ = [problems, policy, ppm]
-        samples = phase(last, "evaluate_samples", lambda: self._evaluate_samples(last), measured, models_)
-        searched = phase(
-            last, "evaluate_search", lambda: self._evaluate_search(last), measured, models_, "heldout_trees"
-        )
-        phase(
-            last, "evaluate_equal_tokens", lambda: self._evaluate_equal_tokens(last), measured,
-            [*models_, samples, searched],
-        )  # fmt: skip
+        evaluate(last, [problems, control], CONTROL, f"{CONTROL}_")
+        inputs = [problems, policy, ppm]
+        for place, own in enumerate(at_the_end, start=1):
+            asked = {"measurements": tuple(at_the_end[:place]), **measured}
+            work = functools.partial(self._measure, last, own)
+            outputs = ("policy_evaluation", "heldout_trees")
+            inputs = [*inputs, phase(last, f"evaluate_{own.name}", work, asked, inputs, *outputs)]
         pairs = {**measured, "search": config.rounds[-1].search, "pairs": config.rounds[-1].pairs}
-        phase(last, "evaluate_pairs", lambda: self._evaluate_pairs(last), pairs, models_)
+        phase(last, "evaluate_pairs", lambda: self._evaluate_pairs(last), pairs, [problems, policy, ppm])
         return phases
 
     def _problems(self, split: str) -> list[Problem]:
         return datasets.read_problems(self.folder.path / "problems", split)
 
-    def _policy(self, number: int, name: str = "policy") -> Policy:
-        return models.load(self.folder.round(number) / name, self.world.mesh)
+    def _policy(self, number: int, name: str = "policy", dtype: str | None = None) -> Policy:
+        return models.load(self.folder.round(number) / name, self.world.mesh, dtype)
 
     def _ppm(self, number: int) -> Preference:
         return models.load_preference(self.folder.round(number) / "ppm", self.world.mesh)
@@ -321,7 +333,11 @@ class Evolution:
         data.write_rows(folder / "preference_data", pairs, data.PREFERENCE_FEATURES)
         wrong, checked = evaluation.false_positive_share(trees, self.world.verifier, trajectories=settings.trajectories)
         solved = [float(any(tree.correct == 1)) for tree in trees]
-        self._note(number, "solved_share", [tree.problem for tree in trees], solved, "train")
+        rows = [
+            {"level": tree.problem.level, "values": {"solved_share": value}}
+            for tree, value in zip(trees, solved, strict=True)
+        ]
+        self._note(number, evaluation.summarise(rows, self.config.evaluation.headline_levels), "train")
         add = self.folder.add
         add(round=number, name="false_positive_share", value=wrong, split="train", checked=checked)
         add(round=number, name="trajectories", value=len(trajectories), split="train")
@@ -333,87 +349,49 @@ class Evolution:
 
     # Evaluation
 
-    def _note(self, number: int, name: str, problems: Sequence[Problem], values: Sequence[float], split: str) -> float:
-        means = evaluation.by_level(problems, values, self.config.evaluation.frontier_levels)
-        headline = means.pop(None)
-        self.folder.add(round=number, name=name, value=headline, split=split)
-        for level, value in means.items():
-            self.folder.add(round=number, name=name, value=value, split=split, level=level)
-        levels = ", ".join(f"level {level}: {value:.3f}" for level, value in means.items())
-        progress.say(f"round {number}: {name} {headline:.3f} ({levels})")
-        return headline
+    def _measure(self, number: int, until: Measurement, kind: str = "policy", prefix: str = "") -> None:
+        """Measures a round's policy; the phases before have left the rows of the measurements that come before.
 
-    def _evaluate_greedy(self, number: int, policy: Policy, name: str) -> None:
+        kind: the name of the policy's folder. prefix: of the names of its numbers.
+        """
+        settings, folder = self.config.evaluation, self.folder.round(number)
+        own = settings.measurements[: settings.measurements.index(until) + 1]
+        greedy, others = [[m for m in own if isinstance(m, Greedy) == kind] for kind in (True, False)]
+        policy = self._policy(number, kind, settings.dtype)
+        ppm = self._ppm(number) if others else None
+        bench = self.world.bench(policy, ppm, self.config, folder / "heldout_trees")
+        rows = folder / f"{kind}_evaluation"
         problems = self._problems("heldout")
-        right = evaluation.greedy_accuracy(
-            problems,
-            sampler=self.world.engine(policy, sampling=GREEDY),
-            verifier=self.world.verifier,
-            grader=self.world.grader,
-            max_prefix_tokens=self.config.decoding.max_prefix_tokens,
-        )
-        self._note(number, name, problems, right, "heldout")
+        measured = evaluation.measure(problems, greedy, bench, rows)
+        measured |= evaluation.measure(self._headline(problems), others, bench, rows)
+        self._note(number, [{**row, "name": prefix + row["name"]} for row in self._numbers(until, measured)])
 
-    def _evaluate_control(self) -> None:
-        self._evaluate_greedy(self.rounds, self._policy(self.rounds, CONTROL), "control_greedy_accuracy")
+    def _numbers(self, own: Measurement, measured: Mapping[str, list[dict]]) -> list[dict]:
+        """The numbers of a measurement, and after the last one the paired differences."""
+        settings, rows = self.config.evaluation, measured[own.name]
+        numbers = evaluation.summarise(rows, settings.headline_levels)
+        if isinstance(own, EqualTokens):
+            numbers.append({"name": f"{own.name}_samples", "value": own.n(measured)})
+        elif rows and not isinstance(own, Greedy):
+            tokens = sum(row["tokens"] for row in rows)
+            each = len(rows) if isinstance(own, Search) else sum(len(row["answers"]) for row in rows)
+            name = f"{own.name.removesuffix('s')}_tokens"  # of a search; of one sample
+            numbers.append({"name": name, "value": tokens / each})
+        if own == settings.measurements[-1] and not isinstance(own, Greedy):
+            minuends = evaluation.minuends(settings.measurements)
+            numbers += evaluation.differences(measured, minuends, settings.headline_levels)
+        return numbers
 
-    def _frontier(self) -> list[Problem]:
-        frontier = self.config.evaluation.frontier_levels
-        return [problem for problem in self._problems("heldout") if problem.level in frontier]
+    def _headline(self, problems: Sequence[Problem]) -> list[Problem]:
+        return evaluation.headline_problems(problems, self.config.evaluation.headline_levels)
 
-    def _evaluate_samples(self, number: int) -> None:
-        problems = self._frontier()
-        samples = self.config.evaluation.samples
-        sampling = self.config.evaluation.sampling
-        engine = self.world.engine(self._policy(number), self._ppm(number), sampling=sampling)
-        values = evaluation.sampled_accuracy(
-            problems,
-            samples,
-            sampler=engine,
-            scorer=engine,
-            verifier=self.world.verifier,
-            grader=self.world.grader,
-            max_prefix_tokens=self.config.decoding.max_prefix_tokens,
-            seed=self.config.seed,
-        )
-        for name, own in values.items():
-            self._note(number, name, problems, own, "heldout")
-        self._note_tokens(number, "sample_tokens", engine, len(problems) * samples)
-
-    def _note_tokens(self, number: int, name: str, engine: Engine, count: int) -> None:
-        """How many tokens the engine sampled for each of `count` solutions, or searches."""
-        self.folder.add(round=number, name=name, value=engine.stats.sampled_tokens / count, split="heldout")
-
-    def _evaluate_equal_tokens(self, number: int) -> None:
-        """The majority vote of as many samples as cost the tokens of the test-time search."""
-        tokens = {row["name"]: row["value"] for row in self.folder.rows() if row["name"].endswith("_tokens")}
-        samples = max(round(tokens["search_tokens"] / tokens["sample_tokens"]), 1)
-        problems = self._frontier()
-        values = evaluation.sampled_accuracy(
-            problems,
-            samples,
-            sampler=self.world.engine(self._policy(number), sampling=self.config.evaluation.sampling),
-            verifier=self.world.verifier,
-            grader=self.world.grader,
-            max_prefix_tokens=self.config.decoding.max_prefix_tokens,
-            seed=self.config.seed,
-        )
-        self.folder.add(round=number, name="equal_tokens_samples", value=samples, split="heldout")
-        self._note(number, "equal_tokens_majority_accuracy", problems, values["majority_accuracy"], "heldout")
-
-    def _evaluate_search(self, number: int) -> None:
-        problems, settings = self._frontier(), self.config.evaluation
-        engine = self.world.engine(self._policy(number), self._ppm(number), sampling=settings.sampling)
-        trees = self.world.test_time_search(problems, engine, self.config, f"round {number}: test-time search")
-        write_shard(self.folder.round(number) / "heldout_trees", 0, 1, itertools.chain.from_iterable(trees))
-        answers = evaluation.search_answers(trees, self.world.grader, settings.vote)
-        right = evaluation.grade_answers([problem.answers for problem in problems], answers, self.world.grader)
-        self._note(number, "search_accuracy", problems, right, "heldout")
-        self._note_tokens(number, "search_tokens", engine, len(problems))
-        if settings.trajectories > 1:
-            curve = evaluation.scaling_curve(problems, trees, self.world.grader, settings.vote)
-            for row in evaluation.scaling_rows(problems, curve, settings.frontier_levels):
-                self.folder.add(round=number, split="heldout", **row)
+    def _note(self, number: int, rows: Sequence[Mapping[str, Any]], split: str = "heldout") -> None:
+        """Adds numbers to the metrics, and says them."""
+        for row in rows:
+            self.folder.add(round=number, split=split, **row)
+        for name in dict.fromkeys(row["name"] for row in rows if "trajectories" not in row):
+            said = [_said(row) for row in rows if row["name"] == name]
+            progress.say(f"round {number}: {name} {', '.join(said)}")
 
     def _evaluate_pairs(self, number: int) -> None:
         """Does the last PPM tell good steps from bad ones on problems that nothing was trained on?
@@ -421,7 +399,7 @@ class Evolution:
         The trees are annotated by the ground truth alone, so that the PPM has no say in which pairs there are.
         """
         settings = self.config.rounds[-1]
-        problems = self._frontier()
+        problems = self._headline(self._problems("heldout"))
         problems = problems[:: max(len(problems) // self.config.evaluation.pair_problems, 1)]
         search_config = dataclasses.replace(settings.search, value_mode="terminal", beam_width=None)
         ppm = self._ppm(number)

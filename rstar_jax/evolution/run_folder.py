@@ -48,6 +48,18 @@ class Phase:
         return self.name.partition("_")[2]
 
 
+def dependents(name: str, phases: Sequence[Phase]) -> list[Phase]:
+    """The phase of that name, and those that are built on it, in order. Raises: ValueError if there is none."""
+    names = [phase.name for phase in phases]
+    if name not in names:
+        raise ValueError(f"--redo={name}: expected one of {', '.join(names)}")
+    found = {name}
+    for phase in phases:
+        if found & set(phase.inputs):
+            found.add(phase.name)
+    return [phase for phase in phases if phase.name in found]
+
+
 class RunFolder:
     """Paths, progress and numbers of one run."""
 
@@ -137,26 +149,13 @@ class RunFolder:
                     f"{self.path}: {phase.name} was made of another {changed[0]}; --redo={phase.name} makes it again"
                 )
 
-    def redo(self, name: str, phases: Sequence[Phase]) -> list[str]:
-        """Drops what a phase has made, and all that depends on it; returns their names.
-
-        Raises: ValueError, before anything is dropped, for a phase that is not there, and as `check` for what stays.
-        """
-        names = [phase.name for phase in phases]
-        if name not in names:
-            raise ValueError(f"--redo={name}: expected one of {', '.join(names)}")
-        dropped = {name}
-        for phase in phases:
-            if dropped & set(phase.inputs):
-                dropped.add(phase.name)
-        self.check([phase for phase in phases if phase.name not in dropped])
+    def drop(self, phases: Sequence[Phase]) -> None:
+        """Removes what these phases have made; they are done again."""
         for phase in reversed(phases):  # what was built on others goes first: a kill leaves no phase without its inputs
-            if phase.name in dropped:
-                files.remove(self._marker("done", phase.name))
-                for output in phase.outputs:
-                    files.remove_tree(self.path / output)
-                files.remove(self._marker("begun", phase.name))
-        return [each for each in names if each in dropped]
+            files.remove(self._marker("done", phase.name))
+            for output in phase.outputs:
+                files.remove_tree(self.path / output)
+            files.remove(self._marker("begun", phase.name))
 
     def check_configuration(self, told: str, flag: str = "--run_dir") -> None:
         """Keeps the configuration of a new folder; raises ValueError if the folder was made with another one.

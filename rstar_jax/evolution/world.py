@@ -3,19 +3,20 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 
+from etils import epath
 from jax.sharding import Mesh
 
-from rstar_jax import evaluation
+from rstar_jax import configuration
 from rstar_jax.decoding import DecodingConfig, Engine, Sampling
+from rstar_jax.evaluation import Bench
 from rstar_jax.evolution import progress
-from rstar_jax.evolution.config import EvolutionConfig
+from rstar_jax.evolution.config import WorldConfig
 from rstar_jax.models import DecoderConfig, Policy, Preference
 from rstar_jax.partitioning import make_mesh
-from rstar_jax.problems import Problem
-from rstar_jax.search import Tree
 from rstar_jax.training import losses
+from rstar_jax.trajectory import steps
 from rstar_jax.verifier import Grader, Verifier
 
 
@@ -29,6 +30,17 @@ def policy_loss(model: DecoderConfig):
 def preference_loss(model: DecoderConfig):
     """The PPM's loss for one model."""
     return functools.partial(losses.preference_loss, model)
+
+
+def prompt_after(file: str | None) -> Callable[[str], str]:
+    """What makes the prompt of a question: the text of `file`, found as gin files are, stands before it.
+
+    Raises: FileNotFoundError.
+    """
+    if file is None:
+        return steps.prompt
+    preamble = configuration.find(file).read_text()
+    return lambda question: preamble + steps.prompt(question) + "\n"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,27 +84,26 @@ class World:
             seed=seed,
         )
 
-    def test_time_search(
-        self, problems: Sequence[Problem], engine: Engine, config: EvolutionConfig, name: str
-    ) -> list[list[Tree]]:
-        """The trees of each problem, searched as `config.evaluation` says; `name` stands beside the bar."""
-        settings = config.evaluation
-        with progress.bar(name, len(problems) * settings.trajectories, "trees") as advance_to:
-            return evaluation.search_trees(
-                problems,
-                config=settings.search,
-                trajectories=settings.trajectories,
-                sampler=engine,
-                scorer=engine,
-                verifier=self.verifier,
-                seed=config.seed,
-                scheduling=config.scheduling,
-                on_progress=lambda stats: advance_to(stats.finished_trees, f"{stats.expansions} expansions"),
-            )
+    def bench(
+        self, policy: Policy, ppm: Preference | None, config: WorldConfig, trees: epath.PathLike | None = None
+    ) -> Bench:
+        """These models, to be measured as `config.evaluation` says. trees: where searched trees are kept, or None."""
+        return Bench(
+            make_engine=lambda sampling, with_ppm: self.engine(policy, ppm if with_ppm else None, sampling=sampling),
+            has_ppm=ppm is not None,
+            verifier=self.verifier,
+            grader=self.grader,
+            max_prefix_tokens=self.decoding.max_prefix_tokens,
+            scheduling=config.scheduling,
+            seed=config.seed,
+            prompt=prompt_after(config.evaluation.few_shot),
+            trees=trees,
+            bar=progress.bar,
+        )
 
 
 @contextlib.contextmanager
-def open_world(config: EvolutionConfig) -> Iterator[World]:
+def open_world(config: WorldConfig) -> Iterator[World]:
     """The world of a run. Ends verifier and grader however the run ends."""
     with Verifier(limits=config.limits, workers=config.verifier_workers) as verifier, Grader() as grader:
         yield World(

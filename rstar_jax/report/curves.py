@@ -179,7 +179,7 @@ def png(figure: Figure, theme: Theme) -> bytes:
 def _accuracy_lines(axes: Axes, metrics: Metrics, theme: Theme, level: str | None = None) -> bool:
     """Draws what was measured, of a level fewer kinds than of the mean; says whether there was anything."""
     k = samples(metrics)
-    kinds = [("search_accuracy", f"search@{k}", 1, "s"), ("greedy_accuracy", "greedy", 0, "o")]
+    kinds = [("search_accuracy", "search", 1, "s"), ("greedy_accuracy", "greedy", 0, "o")]
     if level is None:
         kinds[:0] = [(f"pass_at_{k}", f"pass@{k}", 2, "^")]
         kinds[2:2] = [("majority_accuracy", f"majority@{k}", 3, "D")]

@@ -11,14 +11,28 @@ from rstar_jax import files, json_lines
 CONTROL = "control_"  # before the names of the control's numbers
 SCALING = "scaling_"  # before the names of selection rules: accuracy by trajectories
 
-_OPTIONAL = {"split": str, "level": str, "source": str, "phase": str, "step": int, "kind": str, "trajectories": int}
+_OPTIONAL = {
+    "split": str,
+    "level": str,
+    "source": str,
+    "phase": str,
+    "step": int,
+    "kind": str,
+    "trajectories": int,
+    "levels": str,
+    "n": int,
+    "error": float,
+    "tokens": float,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One row. Without `level`, `source` and `kind` (of pairs) it is the mean over the frontier levels.
+    """One row. Without `level`, `levels`, `source` and `kind` (of pairs) it is the mean over all problems.
 
-    trajectories: searches a problem, of a point of a scaling curve.
+    trajectories: searches a problem, of a point of a scaling curve. levels: those of the headline, whose mean it is; it
+    stands behind the mean over all and is shown in its place. n, error: problems, and the standard error of their mean.
+    tokens: sampled a problem.
     """
 
     round: int
@@ -31,10 +45,14 @@ class Metric:
     step: int | None = None
     kind: str | None = None
     trajectories: int | None = None
+    levels: str | None = dataclasses.field(default=None, compare=False)
+    n: int | None = dataclasses.field(default=None, compare=False)
+    error: float | None = dataclasses.field(default=None, compare=False)
+    tokens: float | None = dataclasses.field(default=None, compare=False)
 
 
 class Metrics:
-    """The numbers of a run. Of rows that differ in nothing but their value the last counts: it was measured again."""
+    """The numbers of a run. Of rows of one name, round and level the last counts: the headline, or measured again."""
 
     def __init__(self, metrics: Iterable[Metric]):
         self._metrics = {dataclasses.replace(metric, value=0.0): metric for metric in metrics}

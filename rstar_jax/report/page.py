@@ -34,7 +34,8 @@ def report(run_dir: epath.PathLike) -> epath.Path:
     if not run_dir.is_dir():
         raise FileNotFoundError(f"no run folder at {run_dir}: --run_dir must name the folder that `rstar evolve` wrote")
     metrics = read_metrics(run_dir)
-    groups = [tables.scaling_table(metrics), *(tables.group_table(metrics, group) for group in ("level", "source"))]
+    groups = [tables.gains_table(metrics), tables.scaling_table(metrics)]
+    groups += (tables.group_table(metrics, group) for group in ("level", "source"))
     trees = _trees(run_dir)
     folder = run_dir / "report"
     config = run_dir / "config.gin"

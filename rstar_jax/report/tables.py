@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from rstar_jax.problems.problem import level_order
-from rstar_jax.report.metrics import CONTROL, SCALING, Metrics
+from rstar_jax.report.metrics import CONTROL, SCALING, Metric, Metrics
 
 HELD_OUT = "heldout"
 TRAIN = "train"
@@ -32,7 +32,7 @@ def columns(k: int) -> tuple[Column, ...]:
         Column(
             f"best of {k}", "best_of_n_accuracy", HELD_OUT, f"the one of {k} independent samples that the PPM chooses"
         ),
-        Column(f"search@{k}", "search_accuracy", HELD_OUT, "the answer that the PPM chooses from a test-time search"),
+        Column("search", "search_accuracy", HELD_OUT, "the answer that the PPM chooses from a test-time search"),
         Column(
             "majority, equal tokens",
             "equal_tokens_majority_accuracy",
@@ -83,6 +83,13 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if math.isfinite(share) else "not finite"
 
 
+def measured(metric: Metric) -> str:
+    """A share with its standard error and what it has cost, where these are known."""
+    error = "" if metric.error is None else f" ± {100 * metric.error:.1f}"
+    cost = "" if metric.tokens is None else f", {metric.tokens:,.0f} tokens"
+    return percent(metric.value).replace(" %", f"{error} %") + cost
+
+
 def seconds(value: float) -> str:
     """A duration, whole seconds from ten on."""
     if not math.isfinite(value):
@@ -115,7 +122,7 @@ def headline(metrics: Metrics) -> list[Tile]:
             tiles.append(Tile("greedy", value, f"before → after: rounds {first} and {last}"))
     for title, name, explanation in (
         ("control", CONTROL + "greedy_accuracy", "greedy, after as many steps on the bootstrap's examples alone"),
-        (f"search@{k}", "search_accuracy", "the PPM's choice from a search"),
+        ("search", "search_accuracy", "the PPM's choice from a search"),
         (f"majority@{k}", "majority_accuracy", f"the vote of {k} independent samples"),
     ):
         values = by_round(metrics, name)
@@ -154,7 +161,8 @@ def round_table(metrics: Metrics) -> Table | None:
     ]
     control = _control_row(metrics, shown)
     return Table(
-        "Means over the frontier levels: first on held-out problems, then what the round learned from",
+        f"Means over {_levels(metrics)} ± standard errors, tokens a problem: first on held-out problems, then what the "
+        "round learned from",
         "round",
         (*((column.title, column.explanation) for column in shown), ("seconds", "all phases of the round")),
         (*rows, control) if control else tuple(rows),
@@ -194,14 +202,25 @@ def scaling_table(metrics: Metrics) -> Table | None:
     if not found:
         return None
     last = max(metric.round for metric in found)
-    values = {(metric.name, metric.trajectories): metric.value for metric in found if metric.round == last}
+    values = {(metric.name, metric.trajectories): metric for metric in found if metric.round == last}
     sizes = sorted({size for _, size in values})
     rows = [
-        Row(name.removeprefix(SCALING).replace("_", " "), tuple(percent(values[name, size]) for size in sizes))
+        Row(name.removeprefix(SCALING).replace("_", " "), tuple(measured(values[name, size]) for size in sizes))
         for name in dict.fromkeys(name for name, _ in values)
     ]
     caption = f"Held-out accuracy of round {last} by trajectories, for each rule that chooses an answer from theirs"
     return Table(caption, "trajectories", tuple((str(size), "") for size in sizes), tuple(rows))
+
+
+def gains_table(metrics: Metrics) -> Table | None:
+    """One row a paired difference of accuracies, of the last round that has any."""
+    found = [metric for metric in metrics if " - " in metric.name]
+    if not found:
+        return None
+    last = max(metric.round for metric in found)
+    rows = [Row(own.name.replace("_", " "), (measured(own), f"{own.n or 0:,}")) for own in found if own.round == last]
+    caption = f"Round {last}: differences of held-out accuracies, problem by problem"
+    return Table(caption, "difference", (("points", ""), ("problems", "")), tuple(rows))
 
 
 def phase_seconds(metrics: Metrics) -> dict[str, dict[int, float]]:
@@ -230,7 +249,12 @@ def _cell(metrics: Metrics, column: Column, round: int, prefix: str = "") -> str
     metric = metrics.get(prefix + column.name, round, column.split)
     if metric is None:
         return MISSING
-    return percent(metric.value) if column.is_share else f"{metric.value:,.0f}"
+    return measured(metric) if column.is_share else f"{metric.value:,.0f}"
+
+
+def _levels(metrics: Metrics) -> str:
+    found = {metric.levels for metric in metrics if metric.levels}
+    return f"levels {', '.join(sorted(found))}" if found else "all problems"
 
 
 def _seconds_cell(metrics: Metrics, round: int) -> str:

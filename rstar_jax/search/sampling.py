@@ -19,6 +19,7 @@ class Solution:
     """One sampled solution.
 
     text, tokens: everything after the prompt, the output of the code included. logprob: of the sampled parts.
+    sampled_tokens: those that were sampled. program: its code, if its block closed: what was run.
     answer: the content of its box, None if it came to none. ran: its code block closed and ran without a fault.
     ok: it has an answer, and its code, if any, ran.
     """
@@ -26,6 +27,8 @@ class Solution:
     text: str
     tokens: tuple[int, ...]
     logprob: float
+    sampled_tokens: int
+    program: str | None
     answer: str | None
     ran: bool
     ok: bool
@@ -101,6 +104,8 @@ class _Draft:
     prefix: Prefix
     prompt: Prefix
     logprob: float
+    sampled_tokens: int
+    program: str | None
     stop: str
     outcome: Outcome | None
 
@@ -110,6 +115,7 @@ class _Draft:
     def append(self, step: Step) -> None:
         self.prefix = _longer(self.prefix, step.text, step.tokens)
         self.logprob += step.logprob
+        self.sampled_tokens += len(step.tokens)
         self.stop = step.stop
 
     def solution(self) -> Solution:
@@ -121,6 +127,8 @@ class _Draft:
             text=text,
             tokens=self.prefix.tokens[len(self.prompt.tokens) :],
             logprob=self.logprob,
+            sampled_tokens=self.sampled_tokens,
+            program=self.program,
             answer=answer,
             ran=self.outcome is not None and self.outcome.ok,
             ok=(self.outcome is None or self.outcome.ok) and answer is not None,
@@ -149,7 +157,15 @@ def _close(block: Step, outcome: Outcome | None, prompt: Prefix, index: int, sam
         shown = outcome.output.rstrip("\n") if outcome.ok else outcome.error or outcome.verdict.value
         appended = steps.with_output(block.text, shown)[len(block.text) :]
         prefix = _longer(prefix, appended, tuple(sampler.encode(appended)))
-    return _Draft(prefix=prefix, prompt=prompt, logprob=block.logprob, stop=block.stop, outcome=outcome)
+    return _Draft(
+        prefix=prefix,
+        prompt=prompt,
+        logprob=block.logprob,
+        sampled_tokens=len(block.tokens),
+        program=None if outcome is None else steps.code(block.text),
+        stop=block.stop,
+        outcome=outcome,
+    )
 
 
 def _longer(prefix: Prefix, text: str, tokens: tuple[int, ...]) -> Prefix:

@@ -161,7 +161,7 @@ class _Growing:
         self.ask: expansion.Ask | None = next(self.search, None)
         self.futures: list[Future] = []  # answers to `ask`, if sampler or verifier have it
         self.sent = 0  # the turn in which they were asked
-        self.expansions = self.sampled_tokens = 0
+        self.expansions = 0
         self.waited = False  # whether its code has had its turn and the patience of one
 
     def done(self) -> bool:
@@ -170,7 +170,7 @@ class _Growing:
 
     def spent(self, config: SearchConfig) -> bool:
         """Whether the tree has used up one of its budgets."""
-        return self.expansions >= (config.max_expansions or math.inf) or self.sampled_tokens >= (
+        return self.expansions >= (config.max_expansions or math.inf) or self.tree.sampled_tokens >= (
             config.max_sampled_tokens or math.inf
         )
 
@@ -274,7 +274,7 @@ class _Turns:
             sampled = [future.result() for future in growing.futures]
             tokens = sum(len(step.tokens) for candidates in sampled for step in candidates)
             growing.expansions += len(sampled)
-            growing.sampled_tokens += tokens
+            growing.tree.sampled_tokens += tokens
             stats.expansions += len(sampled)
             stats.candidates += sum(len(candidates) for candidates in sampled)
             stats.sampled_tokens += tokens
@@ -282,7 +282,9 @@ class _Turns:
             if isinstance(growing.ask, expansion.Run):
                 growing.futures = [self.world.verifier.submit(request) for request in growing.ask.requests]
                 growing.sent = self.turn
-                stats.executed_programs += sum(len(request.candidates) for request in growing.ask.requests)
+                programs = sum(len(request.candidates) for request in growing.ask.requests)
+                growing.tree.programs += programs
+                stats.executed_programs += programs
 
     def _score(self, asking: Sequence[_Growing]) -> list:
         prefixes = [prefix for growing in asking for prefix in growing.ask.prefixes]

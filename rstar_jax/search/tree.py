@@ -94,6 +94,10 @@ class Tree:
     consecutive_errors = _array("consecutive_errors", "int32 [N]: steps in a row, up to this one, whose code failed.")
     correct = _array("correct", "int8 [N]: 1 or 0 at graded answers, UNKNOWN elsewhere.")
 
+    # What the search that made it has cost, duplicates included; it does not go to disk with the tree.
+    sampled_tokens = 0
+    programs = 0
+
     def __init__(self, problem: Problem, *, key: int, prompt: str, prompt_tokens: tuple[int, ...]):
         self.problem = problem
         self.key = key

@@ -1,4 +1,4 @@
-"""What is measured: levels, false positives on fresh numbers, pair accuracy."""
+"""False positives on fresh numbers, pair accuracy."""
 
 import numpy as np
 
@@ -23,13 +23,6 @@ def tree_of(*lines):
     node = tree.add(node, Node(text="\n<answer>\\boxed{7}<end_of_answer>", tokens=(1,), kind=Kind.ANSWER, answer="7"))
     tree.correct[node] = 1
     return tree
-
-
-def test_the_headline_is_the_mean_over_frontier_levels():
-    problems = [problem("1"), problem("2"), problem("10"), problem("2"), problem("3")]
-    means = evaluation.by_level(problems, [1.0, 1.0, 1.0, 0.0, 0.0], ("2", "3"))
-    assert list(means.items()) == [("1", 1.0), ("2", 0.5), ("3", 0.0), ("10", 1.0), (None, 0.25)]
-    assert evaluation.by_level([problem(None)] * 2, [1.0, 0.0], ("2",)) == {None: 0.5}
 
 
 def test_equal_numbers_stay_equal_on_fresh_numbers():

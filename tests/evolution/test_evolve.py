@@ -15,9 +15,9 @@ import types
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from rstar_jax import evaluation, models
+from rstar_jax import models
 from rstar_jax.decoding import DecodingConfig
-from rstar_jax.evaluation import EvaluationConfig
+from rstar_jax.evaluation import EqualTokens, EvaluationConfig, Greedy, Samples, Search, measurements
 from rstar_jax.evolution import commands, data
 from rstar_jax.evolution import evolve as evolve_module
 from rstar_jax.evolution.config import EvolutionConfig, RoundConfig
@@ -67,7 +67,15 @@ def config():
             extend_buckets=(96,),
             score_rows=1,
         ),
-        evaluation=EvaluationConfig(search=dataclasses.replace(SEARCH, value_mode="test"), samples=4, trajectories=2),
+        evaluation=EvaluationConfig(
+            measurements=(
+                Greedy(),
+                Samples(n=4),
+                Search(config=dataclasses.replace(SEARCH, value_mode="test"), trees=2),
+                EqualTokens(),
+            ),
+            headline_levels=("2", "3", "4"),
+        ),
         mesh=MeshConfig(data=1),
         shards=2,
         verifier_workers=1,
@@ -102,6 +110,10 @@ def undisturbed(tmp_path_factory):
 def test_the_majority_at_equal_tokens_has_the_samples_that_the_search_could_pay(undisturbed):
     rows = RunFolder(undisturbed).rows()
     last = {row["name"]: row["value"] for row in rows if row["round"] == 2 and "level" not in row}
+    costs = {row["name"]: row["tokens"] for row in rows if "tokens" in row and row["round"] == 2 and "level" not in row}
+    assert costs["search_accuracy"] == last["search_tokens"]
+    assert costs["majority_accuracy"] == costs["best_of_n_accuracy"] == 4 * last["sample_tokens"]
+    assert costs["equal_tokens_majority_accuracy"] == pytest.approx(costs["search_accuracy"], rel=0.2)
     assert last["search_tokens"] > last["sample_tokens"] > 0
     assert last["equal_tokens_samples"] == round(last["search_tokens"] / last["sample_tokens"])
     assert 0 <= last["equal_tokens_majority_accuracy"] <= 1
@@ -141,13 +153,22 @@ def test_the_loop_leaves_all_its_numbers(undisturbed):
         "solved_share",
     }
     assert all({"round", "name", "value", "split"} <= set(row) for row in rows)
-    (greedy,) = [row for row in rows if row["name"] == "greedy_accuracy" and row["round"] == 2 and "level" not in row]
-    assert greedy["value"] == 1.0  # the scripted policy is right when it is not sampled
+    greedy = [row for row in rows if row["name"] == "greedy_accuracy" and row["round"] == 2 and "level" not in row]
+    # The scripted policy is right when it is not sampled. All problems, then those of the headline.
+    assert [(row["value"], row["error"], row["n"], row.get("levels")) for row in greedy] == [
+        (1.0, 0.0, 12, None),
+        (1.0, 0.0, 9, "2, 3, 4"),
+    ]
     trees, (trajectories, pairs, *_) = left_behind(undisturbed)
     assert len(trees[0]) == 8 and trajectories and pairs
     assert {row["kind"] for row in pairs} == {"step", "trajectory"}
+    gains = {row["name"]: row for row in rows if " - " in row["name"]}
+    others = {"greedy", "majority", "best_of_n", "equal_tokens_majority"}
+    assert gains.keys() == {f"search - {other}" for other in others}
     (searched,) = [row for row in rows if row["name"] == "search_accuracy" and "level" not in row]
     curve = {(row["name"], row["trajectories"]): row["value"] for row in rows if row["name"].startswith("scaling_")}
+    assert gains["search - greedy"]["value"] == pytest.approx(searched["value"] - 1)
+    assert gains["search - greedy"]["error"] == pytest.approx(searched["error"]) and searched["n"] == 9
     assert len(curve) == 5 * 2 and curve["scaling_weighted_majority", 2] == searched["value"]
 
 
@@ -162,12 +183,14 @@ def test_search_and_evaluate_by_command(undisturbed, tmp_path, monkeypatch, caps
     problems = [problem for problem in read_problems(undisturbed / "problems", "heldout") if problem.level == "2"]
     file = tmp_path / "problems.jsonl"
     file.write_text("".join(json.dumps({"question": p.question, "answer": p.answers[0]}) + "\n" for p in problems))
-    voting = dataclasses.replace(config().evaluation, vote=VoteConfig(rule="majority"))
+    greedy, samples, search, equal = config().evaluation.measurements
+    search = dataclasses.replace(search, vote=VoteConfig(rule="majority"))
+    voting = dataclasses.replace(config().evaluation, measurements=(greedy, samples, search, equal))
     settings = dataclasses.replace(config(), evaluation=voting)
     common = {"config": settings, "run_dir": str(undisturbed), "policy": None, "ppm": None}
-    searched, search_trees, found = [], evaluation.search_trees, tmp_path / "found"
+    searched, search_trees, found = [], measurements.search_trees, tmp_path / "found"
     monkeypatch.setattr(
-        evaluation, "search_trees", lambda own, **rest: searched.append(own) or search_trees(own, **rest)
+        measurements, "search_trees", lambda own, **rest: searched.append(own) or search_trees(own, **rest)
     )
     commands.search(problems=str(file), output=str(found), **common)
     assert [problem.answers for own in searched for problem in own] == [()] * len(problems), "no answer is in reach"
@@ -184,13 +207,27 @@ def test_search_and_evaluate_by_command(undisturbed, tmp_path, monkeypatch, caps
     assert searched == [again] and (found / "answers.jsonl").read_text() == text
     with pytest.raises(ValueError, match="made with another configuration.*Give another --output"):
         commands.search(problems=None, output=str(found), **common)
-    commands.evaluate(problems=str(file), output=str(tmp_path / "values.jsonl"), **common)
-    rows = [json.loads(line) for line in (tmp_path / "values.jsonl").read_text().splitlines()]
-    values = {(row["name"], row.get("trajectories")): row["value"] for row in rows}
+    measured = tmp_path / "measured"
+    commands.evaluate(problems=str(file), output=str(measured), limit=None, **common)
+    printed = capsys.readouterr().out
+    rows = json.loads((measured / "table.json").read_text())["rows"]
+    values = {(row["name"], row.get("trajectories")): row["value"] for row in rows if "level" not in row}
     right = [row["answer"] in problem.answers for row, problem in zip(answers, problems, strict=True)]
     assert values["search_accuracy", None] == values["scaling_majority", 2] == sum(right) / len(right)
     assert values["scaling_pass", 2] >= values["scaling_best", 2] and ("best_of_n_accuracy", None) in values
-    assert "accuracy by selection rule" in capsys.readouterr().out
+    assert "accuracy by selection rule" in printed and "search - equal_tokens_majority" in printed
+    # What was lost is measured again, what is there is not, and the table is the same.
+    before, searched[:] = (measured / "table.json").read_bytes(), []
+    (measured / "table.json").unlink()
+    (measured / "rows" / "equal_tokens-00000-of-00001.jsonl").unlink()
+    commands.evaluate(problems=str(file), output=str(measured), limit=None, **common)
+    assert not searched and (measured / "table.json").read_bytes() == before
+    with pytest.raises(ValueError, match="made with another configuration.*Give another --output"):
+        commands.evaluate(problems=str(file), output=str(measured), limit="1", **common)
+    with pytest.raises(ValueError, match="--limit=0: expected a number of problems"):
+        commands.evaluate(problems=str(file), output=None, limit="0", **common)
+    commands.evaluate(problems=str(file), output=None, limit="1", **common)
+    assert "1 problems" in capsys.readouterr().out
 
 
 def test_its_models_are_folders_that_transformers_reads(undisturbed):

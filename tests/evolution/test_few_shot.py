@@ -1,6 +1,8 @@
-"""`rstar evaluate --model`: a checkpoint is measured, or what is wrong is said in a line."""
+"""A checkpoint that knows no step markers is measured few-shot, or what is wrong is said in a line."""
 
 import json
+
+import pytest
 
 from rstar_jax import main
 from tests import checkpoints
@@ -11,21 +13,35 @@ SMALL = [
     "--gin.decoding.DecodingConfig.extend_buckets=(64,)",
     "--gin.decoding.DecodingConfig.node_buckets=(4,)",
     "--gin.decoding.DecodingConfig.max_block_tokens=8",
-    "--gin.evaluation.ModelEvaluation.verifier_workers=1",
+    "--gin.evolution.WorldConfig.verifier_workers=1",
 ]
 
 
-def test_a_checkpoint_is_evaluated(tmp_path, capsys):
-    checkpoint = checkpoints.write(tmp_path / "tiny")
-    (tmp_path / "problems.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n' * 3)
-    files = [f"--problems={tmp_path / 'problems.jsonl'}", f"--output={tmp_path / 'rows.jsonl'}"]
-    assert main.main(["evaluate", f"--model={checkpoint}", *files, *SMALL]) == 0
+@pytest.fixture
+def problems(tmp_path):
+    file = tmp_path / "problems.jsonl"
+    file.write_text('{"question": "1 + 1?", "answer": "2"}\n' * 3)
+    return file
+
+
+def test_a_checkpoint_is_evaluated(tmp_path, problems, capsys):
+    checkpoint, folder = checkpoints.write(tmp_path / "tiny"), tmp_path / "measured"
+    command = ["evaluate", f"--policy={checkpoint}", f"--problems={problems}", f"--output={folder}", "--limit=2"]
+    assert main.main([*command, *SMALL]) == 0
     table = capsys.readouterr().out
-    assert "programs that ran" in table and "0.000" in table
-    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    assert len(rows) == 3 and all(row["right"] is False and row["text"] for row in rows)
+    assert "2 problems" in table and "0.000 ± 0.000" in table
+    file = folder / "rows" / "greedy-00000-of-00001.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(rows) == 2
+    for row in rows:
+        chosen = row["chosen"]["greedy_accuracy"]
+        assert chosen["right"] is False and chosen["text"] and row["tokens"] > 0
+    (number,) = json.loads((folder / "table.json").read_text())["rows"]
+    assert (number["name"], number["n"], number["undecided"]) == ("greedy_accuracy", 2, 0)
+    assert main.main([*command[:-1], "--limit=3", *SMALL]) == 2
+    assert "made with another configuration" in capsys.readouterr().err
 
 
-def test_problems_must_be_named(tmp_path, capsys):
-    assert main.main(["evaluate", f"--model={tmp_path}", *SMALL]) == 2
-    assert "--problems: expected a file, a folder, or" in capsys.readouterr().err
+def test_a_limit_is_a_number(tmp_path, problems, capsys):
+    assert main.main(["evaluate", f"--policy={tmp_path}", f"--problems={problems}", "--limit=two", *SMALL]) == 2
+    assert "--limit=two: expected a number of problems" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from rstar_jax import files
-from rstar_jax.evolution.run_folder import Phase, RunFolder
+from rstar_jax.evolution.run_folder import Phase, RunFolder, dependents
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,13 +104,15 @@ def test_a_phase_that_was_only_begun_is_not_gone_on_with_under_other_settings(tm
 def test_redo_drops_a_phase_and_what_depends_on_it(tmp_path, name, again):
     Run(tmp_path).go()
     run = Run(tmp_path, training=Training(steps=4) if "1_policy" in again else Training())
-    assert run.folder.redo(name, run.plan()) == again
+    dropped = dependents(name, run.plan())
+    assert [phase.name for phase in dropped] == again
+    run.folder.drop(dropped)
     assert {path.name for path in tmp_path.iterdir()} >= set(NAMES) - set(again)
     assert not {path.name for path in tmp_path.iterdir()} & set(again)
     assert run.go() == again
     assert [row["name"] for row in run.folder.rows() if row["name"] != "phase_seconds"] == NAMES
     with pytest.raises(ValueError, match="--redo=2_search: expected one of 0_problems, 0_base"):
-        run.folder.redo("2_search", run.plan())
+        dependents("2_search", run.plan())
 
 
 def test_one_more_round_is_no_other_run(tmp_path):

@@ -66,7 +66,7 @@ def test_table_of_rounds_holds_the_metrics(page):
         "greedy": "greedy_accuracy",
         "majority@8": "majority_accuracy",
         "best of 8": "best_of_n_accuracy",
-        "search@8": "search_accuracy",
+        "search": "search_accuracy",
         "majority, equal tokens": "equal_tokens_majority_accuracy",
         "pass@8": "pass_at_8",
         "PPM pairs": "ppm_pair_accuracy",
