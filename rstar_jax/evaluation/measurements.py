@@ -161,22 +161,14 @@ class Search:
             write_shard(bench.trees, *piece, itertools.chain.from_iterable(trees))
         chosen = search_answers(trees, bench.grader, self.vote)
         curve = scaling_curve(problems, trees, bench.grader, self.vote) if self.trees > 1 else {}
-        found = []
-        for own in trees:
-            firsts = [tree_answers(tree, 1) for tree in own]
-            # The solution of an answer is that of the leaf that the PPM values most.
-            leaves = [(tree.q(leaf), tree, leaf) for tree in own for leaf in tree.answers()]
-            leaves.sort(key=lambda item: -item[0])
-            found.append(
-                ([first[0].answer if first else None for first in firsts], [(t.answer[i], t, i) for _, t, i in leaves])
-            )
-        grades = _grades(problems, [[*answers, own] for (answers, _), own in zip(found, chosen, strict=True)], bench)
+        answers = [[next((own.answer for own in tree_answers(tree, 1)), None) for tree in row] for row in trees]
+        # All is chosen: from here on the gold is looked at.
+        grades = _grades(problems, [[*own, answer] for own, answer in zip(answers, chosen, strict=True)], bench)
         rows = []
-        for i, (problem, own, answer) in enumerate(zip(problems, trees, chosen, strict=True)):
-            answers, leaves = found[i]
-            text = next((tree.response_text(leaf) for other, tree, leaf in leaves if other == answer), "")
+        for i, own in enumerate(trees):
+            picked = {f"{self.name}{ACCURACY}": (chosen[i], _solution(chosen[i], own))}
             rows.append(
-                _row(self.name, problem, answers, grades[i], {f"{self.name}{ACCURACY}": (answer, text)})
+                _row(self.name, problems[i], answers[i], grades[i], picked)
                 | {"tokens": sum(tree.sampled_tokens for tree in own), "programs": sum(tree.programs for tree in own)}
             )
             if curve:
@@ -249,6 +241,13 @@ def _sampled(
             | {"programs": len(programs), "ran": sum(programs.values())}
         )
     return rows
+
+
+def _solution(answer: str | None, trees: Sequence[Tree]) -> str:
+    """The trajectory to the chosen answer that the PPM values most; "" without an answer."""
+    leaves = [(tree, leaf) for tree in trees for leaf in tree.answers() if tree.answer[leaf] == answer]
+    best = max(leaves, key=lambda own: own[0].q(own[1]), default=None)
+    return "" if best is None else best[0].response_text(best[1])
 
 
 def _text(answer: str | None, voters: Sequence[ScoredAnswer], solutions: Sequence[Solution]) -> str:

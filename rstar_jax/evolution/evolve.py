@@ -90,8 +90,7 @@ class Evolution:
         rooms = {name: getattr(config.decoding, name) for name in ROOMS}
         seed, levels = {"seed": config.seed}, config.evaluation.headline_levels
         measured = {**rooms, **seed, "headline_levels": levels, "dtype": config.evaluation.dtype}
-        each = [own for own in config.evaluation.measurements if isinstance(own, Greedy)]
-        at_the_end = [own for own in config.evaluation.measurements if not isinstance(own, Greedy)]
+        each, at_the_end = self._measurements()
 
         def phase(
             number: int, title: str, work: Callable[[], None], settings: Any, inputs: Sequence[str], *outputs: str
@@ -208,8 +207,11 @@ class Evolution:
     def _keep(self, number: int, name: str, model: Model) -> None:
         """Writes a finished model; the checkpoints of its training are not needed any more.
 
-        They are renamed before they are removed: a training never goes on from what a kill has left of them.
+        They are renamed before they are removed: a training never goes on from what a kill has left of them. What was
+        measured of a model that was there before is not true of this one.
         """
+        measured = "policy" if name == "ppm" else name
+        files.remove_tree(self.folder.round(number) / f"{measured}_evaluation")
         models.save(model, self.folder.round(number) / name)
         under_way, removed = (self.folder.round(number) / f"{name}_{what}" for what in ("training", "training.removed"))
         removed.rmtree(missing_ok=True)
@@ -349,14 +351,19 @@ class Evolution:
 
     # Evaluation
 
+    def _measurements(self) -> tuple[list[Measurement], list[Measurement]]:
+        """Those of every round, on all held-out problems, and those of the last, on the headline's."""
+        own = self.config.evaluation.measurements
+        return [one for one in own if isinstance(one, Greedy)], [one for one in own if not isinstance(one, Greedy)]
+
     def _measure(self, number: int, until: Measurement, kind: str = "policy", prefix: str = "") -> None:
         """Measures a round's policy; the phases before have left the rows of the measurements that come before.
 
         kind: the name of the policy's folder. prefix: of the names of its numbers.
         """
         settings, folder = self.config.evaluation, self.folder.round(number)
-        own = settings.measurements[: settings.measurements.index(until) + 1]
-        greedy, others = [[m for m in own if isinstance(m, Greedy) == kind] for kind in (True, False)]
+        greedy, others = self._measurements()
+        others = others[: others.index(until) + 1] if until in others else []
         policy = self._policy(number, kind, settings.dtype)
         ppm = self._ppm(number) if others else None
         bench = self.world.bench(policy, ppm, self.config, folder / "heldout_trees")
@@ -377,7 +384,7 @@ class Evolution:
             each = len(rows) if isinstance(own, Search) else sum(len(row["answers"]) for row in rows)
             name = f"{own.name.removesuffix('s')}_tokens"  # of a search; of one sample
             numbers.append({"name": name, "value": tokens / each})
-        if own == settings.measurements[-1] and not isinstance(own, Greedy):
+        if own in self._measurements()[1][-1:]:
             minuends = evaluation.minuends(settings.measurements)
             numbers += evaluation.differences(measured, minuends, settings.headline_levels)
         return numbers

@@ -83,11 +83,15 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if math.isfinite(share) else "not finite"
 
 
-def measured(metric: Metric) -> str:
-    """A share with its standard error and what it has cost, where these are known."""
+def with_error(metric: Metric) -> str:
+    """A share with its standard error, where that is known: "75.0 ± 3.1 %"."""
     error = "" if metric.error is None else f" ± {100 * metric.error:.1f}"
-    cost = "" if metric.tokens is None else f", {metric.tokens:,.0f} tokens"
-    return percent(metric.value).replace(" %", f"{error} %") + cost
+    return percent(metric.value).replace(" %", f"{error} %")
+
+
+def with_cost(metric: Metric) -> str:
+    """The same, and the tokens a problem that it took."""
+    return with_error(metric) + ("" if metric.tokens is None else f", {metric.tokens:,.0f} tokens")
 
 
 def seconds(value: float) -> str:
@@ -127,7 +131,8 @@ def headline(metrics: Metrics) -> list[Tile]:
     ):
         values = by_round(metrics, name)
         if values:
-            tiles.append(Tile(title, percent(values[max(values)]), f"{explanation}, round {max(values)}"))
+            last = metrics.get(name, max(values), HELD_OUT)
+            tiles.append(Tile(title, with_error(last), f"{explanation}, round {last.round}"))
     return tiles
 
 
@@ -192,7 +197,7 @@ def group_table(metrics: Metrics, group: str) -> Table | None:
     rows = []
     for member in sorted({getattr(metric, group) for metric in found}, key=level_order):
         values = [metrics.get(name, round, HELD_OUT, **{group: member}) for name, round, _ in wanted]
-        rows.append(Row(member, tuple(percent(value.value) if value else MISSING for value in values)))
+        rows.append(Row(member, tuple(with_error(value) if value else MISSING for value in values)))
     return Table(f"Held-out accuracy by {group}", group, tuple((title, "") for *_, title in wanted), tuple(rows))
 
 
@@ -205,7 +210,7 @@ def scaling_table(metrics: Metrics) -> Table | None:
     values = {(metric.name, metric.trajectories): metric for metric in found if metric.round == last}
     sizes = sorted({size for _, size in values})
     rows = [
-        Row(name.removeprefix(SCALING).replace("_", " "), tuple(measured(values[name, size]) for size in sizes))
+        Row(name.removeprefix(SCALING).replace("_", " "), tuple(with_error(values[name, size]) for size in sizes))
         for name in dict.fromkeys(name for name, _ in values)
     ]
     caption = f"Held-out accuracy of round {last} by trajectories, for each rule that chooses an answer from theirs"
@@ -218,7 +223,7 @@ def gains_table(metrics: Metrics) -> Table | None:
     if not found:
         return None
     last = max(metric.round for metric in found)
-    rows = [Row(own.name.replace("_", " "), (measured(own), f"{own.n or 0:,}")) for own in found if own.round == last]
+    rows = [Row(own.name.replace("_", " "), (with_error(own), f"{own.n or 0:,}")) for own in found if own.round == last]
     caption = f"Round {last}: differences of held-out accuracies, problem by problem"
     return Table(caption, "difference", (("points", ""), ("problems", "")), tuple(rows))
 
@@ -249,7 +254,7 @@ def _cell(metrics: Metrics, column: Column, round: int, prefix: str = "") -> str
     metric = metrics.get(prefix + column.name, round, column.split)
     if metric is None:
         return MISSING
-    return measured(metric) if column.is_share else f"{metric.value:,.0f}"
+    return with_cost(metric) if column.is_share else f"{metric.value:,.0f}"
 
 
 def _levels(metrics: Metrics) -> str:

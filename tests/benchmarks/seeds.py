@@ -16,7 +16,7 @@ AT_THE_END = {
     "majority_accuracy": "majority of 8 samples",
     "equal_tokens_majority_accuracy": "majority of as many samples as cost the tokens of the search",
     "best_of_n_accuracy": "best of 8 samples, chosen by the PPM",
-    "search_accuracy": "search, 8 trajectories, chosen by the PPM",
+    "search_accuracy": "search of 8 rollouts, chosen by the PPM",
     "pass_at_8": "at least one of 8 samples",
     "ppm_pair_accuracy": "PPM: pairs of held-out trees",
 }

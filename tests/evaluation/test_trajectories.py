@@ -83,10 +83,7 @@ def test_the_curve_of_one_search_is_that_of_many():
         for size, own in curve[rule].items():
             vote = dataclasses.replace(config, rule=rule)
             answers = evaluation.search_answers(searched(problems, size), grader, vote)
-            assert own == [float(right is True) for right in evaluation.grade_answers(golds, answers, grader)], (
-                rule,
-                size,
-            )
+            assert own == evaluation.grade_answers(golds, answers, grader), (rule, size)
     assert any(curve["best"][6] != own for own in curve["best"].values())
     assert all(
         max(own) >= value for own, value in zip(zip(*curve[PASS].values(), strict=True), curve[PASS][1], strict=True)

@@ -186,6 +186,17 @@ def test_the_last_measurement_counts(tmp_path):
     assert "75.0 %" in text and "10.0 %" not in text
 
 
+def test_a_headline_stands_for_all_with_its_error_and_its_tokens(tmp_path):
+    every = {"round": 2, "name": "search_accuracy", "value": 0.6, "split": "heldout", "n": 240, "error": 0.03}
+    headline = {**every, "value": 0.5, "n": 160, "error": 0.0395, "tokens": 1234.4, "levels": "3, 4"}
+    gain = {**headline, "name": "search - equal_tokens_majority", "value": -0.025, "error": 0.02}
+    page = Reader(report(run_folder.make(tmp_path, lines=[every, headline, gain], rounds=1)).read_text("utf-8"))
+    rounds, gains = page.tables[0], page.tables[1]
+    assert "50.0 ± 4.0 %, 1,234 tokens" in rounds[1] and "60.0" not in page.text
+    assert gains[1] == ["search - equal tokens majority", "-2.5 ± 2.0 %", "160"]
+    assert "Means over levels 3, 4 ± standard errors" in page.text
+
+
 def test_accuracy_on_training_problems_never_stands_for_held_out(tmp_path):
     line = {"round": 0, "name": "greedy_accuracy", "value": 0.987, "split": "train"}
     assert "98.7" not in report(run_folder.make(tmp_path, lines=[line], rounds=1)).read_text(encoding="utf-8")
