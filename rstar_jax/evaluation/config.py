@@ -15,6 +15,7 @@ class EvaluationConfig:
     few_shot: a file, found as gin files are, whose text stands before each question: for a policy that was never
         trained on trajectories. Where its tokenizer does not know the step markers, it writes them as text.
     dtype: of parameters and computation; None: as they are stored.
+    piece: how many problems are answered together. Their rows are written then: who is killed loses as many at most.
     pair_problems: about how many held-out problems of a run are annotated to measure the PPM's pair accuracy.
     """
 
@@ -22,11 +23,14 @@ class EvaluationConfig:
     headline_levels: tuple[str, ...] = ()
     few_shot: str | None = None
     dtype: str | None = None
+    piece: int = 256
     pair_problems: int = 60
 
     def __post_init__(self):
         if not all(isinstance(level, str) for level in self.headline_levels):
             raise ValueError(f"EvaluationConfig.headline_levels: expected texts, got {self.headline_levels}")
+        if self.piece < 1:
+            raise ValueError(f"EvaluationConfig.piece must be at least 1, got {self.piece}")
         names = [own.name for own in self.measurements]
         if len(set(names)) < len(names) or not names:
             raise ValueError(f"EvaluationConfig.measurements: expected names of their own, got {', '.join(names)}")

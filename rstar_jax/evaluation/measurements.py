@@ -11,7 +11,7 @@ programs: run, equal ones of a problem once; ran: those of samples without a fau
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -40,7 +40,12 @@ from rstar_jax.verifier import Grader, Verifier
 Row = dict[str, Any]
 Rows = Mapping[str, Sequence[Row]]  # by measurement
 SAMPLES = "samples"
-_QUIET = lambda name, total, unit: contextlib.nullcontext(lambda done, note="": None)  # noqa: E731
+
+
+@contextlib.contextmanager
+def _quiet(name: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
+    """A bar that shows nothing."""
+    yield lambda done, note="": None
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -62,7 +67,7 @@ class Bench:
     seed: int = 0
     prompt: Callable[[str], str] = steps.prompt
     trees: epath.PathLike | None = None
-    bar: Callable[[str, int, str], Any] = _QUIET
+    bar: Callable[[str, int, str], Any] = _quiet
     _made: tuple[tuple[Sampling, bool], Engine] | None = None
 
     def engine(self, sampling: Sampling, with_ppm: bool = False) -> Engine:

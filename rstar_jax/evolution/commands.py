@@ -110,7 +110,8 @@ def evaluate(
         if ppm is not None:
             judge = models.load_preference(ppm, world.mesh, settings.dtype, config.value_scale)
         bench = world.bench(loaded, judge, config)
-        measured = evaluation.measure(asked, measurements, bench, None if folder is None else folder / "rows")
+        rows = None if folder is None else folder / "rows"
+        measured = evaluation.measure(asked, measurements, bench, rows, settings.piece)
     rows = [row for own in measured.values() for row in evaluation.summarise(own, settings.headline_levels)]
     gains = evaluation.differences(measured, evaluation.minuends(measurements), settings.headline_levels)
     _print_table(rows, f"{len(asked)} problems; ± is a standard error")

@@ -73,7 +73,8 @@ def _said(row: Mapping[str, Any]) -> str:
     if "level" in row:
         return f"level {row['level']}: {row['value']:.3f}"
     error = f" ± {row['error']:.3f} of {row['n']} problems" if "error" in row else ""
-    return f"{row['value']:.3f}{error}{' of levels ' + row['levels'] if 'levels' in row else ''}"
+    undecided = f", {row['undecided']} undecided" if row.get("undecided") else ""
+    return f"{row['value']:.3f}{error}{' of levels ' + row['levels'] if 'levels' in row else ''}{undecided}"
 
 
 class Evolution:
@@ -369,8 +370,8 @@ class Evolution:
         bench = self.world.bench(policy, ppm, self.config, folder / "heldout_trees")
         rows = folder / f"{kind}_evaluation"
         problems = self._problems("heldout")
-        measured = evaluation.measure(problems, greedy, bench, rows)
-        measured |= evaluation.measure(self._headline(problems), others, bench, rows)
+        measured = evaluation.measure(problems, greedy, bench, rows, settings.piece)
+        measured |= evaluation.measure(self._headline(problems), others, bench, rows, settings.piece)
         self._note(number, [{**row, "name": prefix + row["name"]} for row in self._numbers(until, measured)])
 
     def _numbers(self, own: Measurement, measured: Mapping[str, list[dict]]) -> list[dict]:

@@ -153,13 +153,12 @@ def test_undecided_answers_are_counted_and_not_called_wrong():
     assert numbers["pass_at_8"]["undecided"] == 1
 
 
-def test_killed_and_gone_on_the_rows_are_the_same(tmp_path, monkeypatch):
-    monkeypatch.setitem(measure.__globals__, "PIECE", 3)
+def test_killed_and_gone_on_the_rows_are_the_same(tmp_path):
     problems = scripted.problems(8)
-    whole = measure(problems, ALL, bench(trees=tmp_path / "trees"), tmp_path / "whole")
+    whole = measure(problems, ALL, bench(trees=tmp_path / "trees"), tmp_path / "whole", 3)
     assert len(list((tmp_path / "whole").iterdir())) == 4 * 3
     assert len(list(read_trees(tmp_path / "trees"))) == 8 * 2
-    assert json.loads(json.dumps(whole)) == whole == measure(problems, ALL, None, tmp_path / "whole")
+    assert json.loads(json.dumps(whole)) == whole == measure(problems, ALL, None, tmp_path / "whole", 3)
 
     class Killed(Exception):
         pass
@@ -177,9 +176,9 @@ def test_killed_and_gone_on_the_rows_are_the_same(tmp_path, monkeypatch):
         dying = Dying()
         dying.left = left
         try:
-            measure(problems, ALL, bench(verifier=dying), tmp_path / "killed")
+            measure(problems, ALL, bench(verifier=dying), tmp_path / "killed", 3)
         except Killed:
             continue
-    assert measure(problems, ALL, bench(), tmp_path / "killed") == whole
+    assert measure(problems, ALL, bench(), tmp_path / "killed", 3) == whole
     with pytest.raises(ValueError, match="greedy-00000-of-00003.jsonl: holds rows of other problems"):
-        measure(problems[::-1], ALL, bench(), tmp_path / "killed")
+        measure(problems[::-1], ALL, bench(), tmp_path / "killed", 3)

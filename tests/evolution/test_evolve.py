@@ -355,5 +355,6 @@ def test_what_is_left_of_removed_checkpoints_is_never_gone_on_from(tmp_path, mon
     assert not training.exists()
     monkeypatch.undo()
     monkeypatch.setattr(models, "save", lambda model, path: None)
+    (evolution.folder.round(1) / "policy_evaluation").mkdir()  # of the model before
     evolution._keep(1, "policy", None)
     assert [path.name for path in evolution.folder.round(1).iterdir()] == []

@@ -166,5 +166,5 @@ def test_a_beam_sees_no_answer_at_test_time_and_needs_a_scorer():
 def test_the_gin_file_changes_the_search_of_test_time_alone():
     configuration.parse(["local.gin", "search/beam.gin"], [])
     config = gin.get_configurable(EvolutionConfig)()
-    assert config.evaluation.search.beam_width == 8
+    assert config.evaluation.search.config.beam_width == 8
     assert {settings.search.beam_width for settings in config.rounds} == {None}

@@ -153,7 +153,7 @@ def test_the_gin_file():
         exhaustion="by_level",
         published_faults=True,
     )
-    assert config.evaluation.search.rollouts == 12
+    assert config.evaluation.search.config.rollouts == 12
     for scope, errors in (("bootstrap", 2), ("greedy", 3)):
         with gin.config_scope(scope):
             assert gin.get_configurable(SearchConfig)().max_consecutive_errors == errors
