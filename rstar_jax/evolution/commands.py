@@ -99,8 +99,6 @@ def evaluate(
     asked = _first(_problems(run_dir, problems).read(), limit)
     settings, (policy, ppm) = config.evaluation, _models(run_dir, policy, ppm)
     folder = None if output is None else epath.Path(output)
-    if folder is not None:
-        _begin(folder, "measured", config, policy, ppm, asked)
     measurements = settings.possible(ppm is not None)
     if left := [own.name for own in settings.measurements if own not in measurements]:
         progress.say(f"left out without a --ppm: {', '.join(left)}")
@@ -110,6 +108,8 @@ def evaluate(
         if ppm is not None:
             judge = models.load_preference(ppm, world.mesh, settings.dtype, config.value_scale)
         bench = world.bench(loaded, judge, config)
+        if folder is not None:  # now that the models are there: a name that was mistyped begins no folder
+            _begin(folder, "measured", config, policy, ppm, asked)
         rows = None if folder is None else folder / "rows"
         measured = evaluation.measure(asked, measurements, bench, rows, settings.piece)
     rows = [row for own in measured.values() for row in evaluation.summarise(own, settings.headline_levels)]

@@ -9,7 +9,7 @@ import sys
 
 from rstar_jax.report.metrics import CONTROL, Metrics, read_metrics
 
-LEVELS = range(1, 7)
+LEVELS = tuple("123456")
 AT_THE_END = {
     f"{CONTROL}greedy_accuracy": "greedy of the control",
     "greedy_accuracy": "greedy",
@@ -22,7 +22,7 @@ AT_THE_END = {
 }
 
 
-def cell(runs: list[Metrics], name: str, round: int, split: str, level: int | None = None) -> str:
+def cell(runs: list[Metrics], name: str, round: int, split: str, level: str | None = None) -> str:
     """Mean ± standard error over the runs that have the number."""
     found = [metric.value for run in runs if (metric := run.get(name, round, split, level=level)) is not None]
     if not found:
@@ -49,7 +49,7 @@ def main(folders: list[str]) -> None:
     solved = [(f"level {n}", [cell(runs, "solved_share", number, "train", n) for number in rounds]) for n in LEVELS]
     table("solved in search", columns, solved)
 
-    def greedy(level: int | None) -> list[str]:
+    def greedy(level: str | None) -> list[str]:
         by_round = [cell(runs, "greedy_accuracy", number, "heldout", level) for number in (0, *rounds)]
         return [*by_round, cell(runs, f"{CONTROL}greedy_accuracy", last, "heldout", level)]
 

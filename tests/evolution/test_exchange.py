@@ -98,9 +98,9 @@ def test_a_run_from_an_imported_base_goes_all_the_way(tmp_path, monkeypatch, cap
     row = {"question": problem.question, "answer": problem.answers[0]}
     (tmp_path / "problems.jsonl").write_text(json.dumps(row) + "\n")
     named = {"policy": str(run / "round_1" / "policy"), "ppm": str(run / "round_1" / "ppm")}
-    asked = {"problems": str(tmp_path / "problems.jsonl"), "output": str(tmp_path / "found"), "limit": None}
+    asked = {"problems": str(tmp_path / "problems.jsonl"), "output": str(tmp_path / "measured"), "limit": None}
     capsys.readouterr()
     commands.evaluate(config=settings, run_dir="nowhere", **named, **asked)
     assert "search_accuracy" in capsys.readouterr().out
-    rows = json.loads((tmp_path / "found" / "table.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "measured" / "table.json").read_text())["rows"]
     assert {row["name"]: row["value"] for row in rows}["greedy_accuracy"] == 1.0
