@@ -172,4 +172,4 @@ def test_what_is_cut_off_in_a_run_folder_is_named(tmp_path, name, content):
     with pytest.raises(ValueError, match=name.split("/")[-1]):
         folder = RunFolder(tmp_path)
         folder.check_configuration("a = 1\n")
-        folder.rows()
+        folder.settings("a")

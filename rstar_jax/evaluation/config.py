@@ -44,6 +44,16 @@ class EvaluationConfig:
                 )
 
     @property
+    def of_every_round(self) -> list[Measurement]:
+        """What a run measures after each round, on all held-out problems."""
+        return [own for own in self.measurements if isinstance(own, Greedy)]
+
+    @property
+    def of_the_last_round(self) -> list[Measurement]:
+        """What a run measures after the last round alone, on the headline's problems."""
+        return [own for own in self.measurements if not isinstance(own, Greedy)]
+
+    @property
     def search(self) -> Search:
         """The first search of the measurements. Raises ValueError if there is none."""
         for own in self.measurements:

@@ -8,11 +8,9 @@ is not read back from the folder, so a resumed run and an undisturbed one see th
 
 import dataclasses
 import datetime
-import functools
-import hashlib
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -23,7 +21,8 @@ from rstar_jax.decoding import Engine, compiled_programs
 from rstar_jax.evaluation import EqualTokens, Greedy, Measurement, Search
 from rstar_jax.evolution import data, progress
 from rstar_jax.evolution.config import EvolutionConfig, RoundConfig
-from rstar_jax.evolution.run_folder import Phase, RunFolder, dependents
+from rstar_jax.evolution.plan import BASE, CONTROL, IMPORTED, plan
+from rstar_jax.evolution.run_folder import RunFolder, dependents
 from rstar_jax.evolution.world import World, open_world, policy_loss, preference_loss, prompt_after
 from rstar_jax.models import Policy, Preference
 from rstar_jax.problems import Problem, datasets
@@ -32,10 +31,6 @@ from rstar_jax.search import SearchStats, missing_shards, read_trees, search, se
 from rstar_jax.training import TrainingConfig, trainer
 from rstar_jax.trajectory import steps
 from rstar_jax.trajectory.tokenizer import Tokenizer
-
-BASE, CONTROL = "base", "control"
-ROOMS = ("max_prefix_tokens", "max_step_tokens", "max_block_tokens")
-IMPORTED = "imported"  # begins the settings of a base that was
 
 Model = TypeVar("Model", Policy, Preference)
 
@@ -50,8 +45,11 @@ def evolve(config: EvolutionConfig, run_dir: epath.PathLike, redo: str | None = 
     folder = RunFolder(run_dir)
     if jax.config.jax_compilation_cache_dir is None:  # a resumed run compiles nothing again
         jax.config.update("jax_compilation_cache_dir", str(folder.path / "compiled"))
-    planned = Evolution(config, folder, None).plan()
+    base = folder.settings(f"0_{BASE}")
+    planned = plan(config, base, Evolution(config, folder, None))
     again = [] if redo is None else dependents(redo, planned)
+    if base is not None and base.startswith(IMPORTED) and f"0_{BASE}" in [phase.name for phase in again]:
+        raise ValueError(f"--redo={redo}: the base of {run_dir} was imported: `rstar import` makes one, of a new run")
     folder.check([phase for phase in planned if phase not in again])
     with folder.held(), open_world(config) as world:
         folder.drop(again)
@@ -64,7 +62,7 @@ def evolve(config: EvolutionConfig, run_dir: epath.PathLike, redo: str | None = 
             devices=f"{jax.device_count()} {device.device_kind}",
             isolation=world.verifier.layers,
         )
-        folder.run(Evolution(config, folder, world).plan())
+        folder.run(plan(config, base, Evolution(config, folder, world)))
     return report(folder.path)
 
 
@@ -78,96 +76,14 @@ def _said(row: Mapping[str, Any]) -> str:
 
 
 class Evolution:
-    """The phases of a run, over its folder. Without a world they can be planned, not done."""
+    """Does the phases of a run (`plan`), over its folder. Without a world they can be planned, not done."""
 
     def __init__(self, config: EvolutionConfig, folder: RunFolder, world: World | None):
         self.config, self.folder, self.world = config, folder, world
         self.rounds = len(config.rounds)
 
-    def plan(self) -> list[Phase]:
-        """All phases, in order."""
-        config, phases = self.config, []
-        # Of decoding, what a result depends on; the rest is how fast it is had.
-        rooms = {name: getattr(config.decoding, name) for name in ROOMS}
-        seed, levels = {"seed": config.seed}, config.evaluation.headline_levels
-        measured = {**rooms, **seed, "headline_levels": levels, "dtype": config.evaluation.dtype}
-        each, at_the_end = self._measurements()
-
-        def phase(
-            number: int, title: str, work: Callable[[], None], settings: Any, inputs: Sequence[str], *outputs: str
-        ) -> str:
-            name = f"{number}_{title}"
-            own = tuple(f"round_{number}/{output}" for output in outputs)
-            phases.append(
-                Phase(name=name, round=number, settings=settings, inputs=tuple(inputs), outputs=own, work=work)
-            )
-            return name
-
-        problems = phase(0, "problems", self._prepare_problems, {"problems": config.problems, **seed}, ())
-        phases[-1] = dataclasses.replace(phases[-1], outputs=("problems",))
-        scratch = {
-            "model": config.model,
-            "training": config.bootstrap,
-            "tail_share": config.tail_share,
-            "rounds": self.rounds,  # whose questions the tokenizer has read
-            **seed,
-        }
-        base = self.folder.settings(f"0_{BASE}")
-        imported = base is not None and base.startswith(IMPORTED)
-        base = phase(
-            0, BASE, self._bootstrap, base if imported else scratch, () if imported else (problems,), "policy",
-            "policy_training",
-        )  # fmt: skip
-
-        def evaluate(number: int, inputs: Sequence[str], kind: str = "policy", prefix: str = "") -> None:
-            """The greedy measurements of a round's policy."""
-            for own in each:
-                work = functools.partial(self._measure, number, own, kind, prefix)
-                title = "evaluate" if kind == "policy" else f"evaluate_{kind}"
-                phase(number, title, work, {"measurement": own, **measured}, inputs, f"{kind}_evaluation")
-
-        evaluate(0, (problems, base))
-        policy, ppm, selected = base, None, []
-        for number, own in enumerate(config.rounds, start=1):
-            asked = {
-                "search": own.search,
-                "sampling": config.decoding.sampling,
-                "few_shot": hashlib.sha256(prompt_after(own.few_shot)("").encode()).hexdigest()[:16],
-                "shards": config.shards,
-                **rooms,
-                **seed,
-            }
-            judge = [ppm] if own.search.needs_scorer and ppm else []
-            searched = phase(
-                number, "search", lambda n=number, s=own: self._search(n, s), asked, [problems, policy, *judge], "trees"
-            )
-            kept = {"pairs": own.pairs, "trajectories": own.trajectories, "headline_levels": levels}
-            select = lambda n=number, s=own: self._select(n, s)  # noqa: E731
-            selected.append(phase(number, "select", select, kept, [searched], "policy_data", "preference_data"))
-            learned = {"training": own.policy, "replay": own.replay, "tail_share": config.tail_share}
-            policy = phase(
-                number, "policy", lambda n=number, s=own: self._train_policy(n, s), learned,
-                [base, problems, *selected], "policy", "policy_training",
-            )  # fmt: skip
-            judged = {"training": own.ppm, "value_scale": config.value_scale}
-            ppm = phase(
-                number, "ppm", lambda n=number, s=own: self._train_ppm(n, s), judged, [policy, *selected], "ppm",
-                "ppm_training",
-            )  # fmt: skip
-            evaluate(number, [problems, policy])
-        last = self.rounds
-        equal = {"training": config.rounds[-1].policy, "tail_share": config.tail_share}
-        control = phase(last, CONTROL, self._train_control, equal, [base, problems], CONTROL, f"{CONTROL}_training")
-        evaluate(last, [problems, control], CONTROL, f"{CONTROL}_")
-        inputs = [problems, policy, ppm]
-        for place, own in enumerate(at_the_end, start=1):
-            asked = {"measurements": tuple(at_the_end[:place]), **measured}
-            work = functools.partial(self._measure, last, own)
-            outputs = ("policy_evaluation", "heldout_trees")
-            inputs = [*inputs, phase(last, f"evaluate_{own.name}", work, asked, inputs, *outputs)]
-        pairs = {**measured, "search": config.rounds[-1].search, "pairs": config.rounds[-1].pairs}
-        phase(last, "evaluate_pairs", lambda: self._evaluate_pairs(last), pairs, [problems, policy, ppm])
-        return phases
+    def _round(self, number: int) -> RoundConfig:
+        return self.config.rounds[number - 1]
 
     def _problems(self, split: str) -> list[Problem]:
         return datasets.read_problems(self.folder.path / "problems", split)
@@ -178,7 +94,8 @@ class Evolution:
     def _ppm(self, number: int) -> Preference:
         return models.load_preference(self.folder.round(number) / "ppm", self.world.mesh)
 
-    def _prepare_problems(self) -> None:
+    def prepare_problems(self) -> None:
+        """Generates the problems of all splits."""
         progress.say("generating problems")
         datasets.prepare_procedural(self.folder.path / "problems", self.config.problems, self.config.seed)
 
@@ -208,11 +125,8 @@ class Evolution:
     def _keep(self, number: int, name: str, model: Model) -> None:
         """Writes a finished model; the checkpoints of its training are not needed any more.
 
-        They are renamed before they are removed: a training never goes on from what a kill has left of them. What was
-        measured of a model that was there before is not true of this one.
+        They are renamed before they are removed: a training never goes on from what a kill has left of them.
         """
-        measured = "policy" if name == "ppm" else name
-        files.remove_tree(self.folder.round(number) / f"{measured}_evaluation")
         models.save(model, self.folder.round(number) / name)
         under_way, removed = (self.folder.round(number) / f"{name}_{what}" for what in ("training", "training.removed"))
         removed.rmtree(missing_ok=True)
@@ -233,7 +147,7 @@ class Evolution:
             sources.append(data.policy_examples(own, tokenizer, config))
         return sources, [1 - self.config.tail_share, self.config.tail_share]
 
-    def _bootstrap(self) -> None:
+    def bootstrap(self) -> None:
         """The base of all rounds: a tokenizer and a policy from worked examples and questions."""
         config = self.config.bootstrap
         corpus = [steps.prompt(row["question"]) + row["worked_example"] for row in self._bootstrap_rows()]
@@ -244,9 +158,10 @@ class Evolution:
         batch_at = data.policy_batches(*self._bootstrap_sources(config, tokenizer), config)
         self._keep(0, "policy", self._train(0, "policy", start, batch_at, config))
 
-    def _train_policy(self, number: int, settings: RoundConfig) -> None:
+    def train_policy(self, number: int) -> None:
         """From the base, on the trajectories of all rounds so far and some bootstrap examples."""
-        config, base = settings.policy, self._policy(0)
+        settings, base = self._round(number), self._policy(0)
+        config = settings.policy
         rows = [row for n in range(1, number + 1) for row in data.read_rows(self.folder.round(n) / "policy_data")]
         own = data.policy_examples(rows, base.tokenizer, config)
         replay = settings.replay if own else 1.0
@@ -255,9 +170,9 @@ class Evolution:
         batch_at = data.policy_batches([own, *sources], shares, config)
         self._keep(number, "policy", self._train(number, "policy", base, batch_at, config))
 
-    def _train_ppm(self, number: int, settings: RoundConfig) -> None:
+    def train_ppm(self, number: int) -> None:
         """From this round's policy, on the pairs of all rounds so far."""
-        config = settings.ppm
+        config = self._round(number).ppm
         rows = [row for n in range(1, number + 1) for row in data.read_rows(self.folder.round(n) / "preference_data")]
         ppm = models.preference_from_policy(self._policy(number), self.config.value_scale)
         examples = data.preference_examples(rows, ppm.tokenizer, config)
@@ -267,7 +182,7 @@ class Evolution:
             progress.say(f"round {number}: no preference pairs, so the PPM prefers nothing")
         self._keep(number, "ppm", ppm)
 
-    def _train_control(self) -> None:
+    def train_control(self) -> None:
         """What equal steps on the bootstrap's examples alone would have given."""
         config, base = self.config.rounds[-1].policy, self._policy(0)
         batch_at = data.policy_batches(*self._bootstrap_sources(config, base.tokenizer), config)
@@ -275,19 +190,18 @@ class Evolution:
 
     # Search
 
-    def _search(self, number: int, settings: RoundConfig) -> None:
-        """Annotates the round's problems, shard by shard, with the policy and the PPM of the round before."""
-        problems = self._problems(f"round_{number}")
+    def annotate(self, number: int) -> None:
+        """Searches the round's problems, shard by shard, with the policy and the PPM of the round before."""
+        problems, settings = self._problems(f"round_{number}"), self._round(number)
         ppm = self._ppm(number - 1) if settings.search.needs_scorer else None
         engine = self.world.engine(self._policy(number - 1), ppm, seed=self.config.seed + number)
         stats, start = SearchStats(), time.perf_counter()
         trees_folder = self.folder.round(number) / "trees"
         total = self.config.shards
         with progress.bar(f"round {number}: search", len(problems), "trees") as advance_to:
-            done = sum(len(problems[shard::total]) for shard in range(total))
-            for shard in missing_shards(trees_folder, total):
-                done -= len(problems[shard::total])
-            for shard in missing_shards(trees_folder, total):
+            missing = missing_shards(trees_folder, total)
+            done = len(problems) - sum(len(problems[shard::total]) for shard in missing)
+            for shard in missing:
 
                 def on_progress(stats: SearchStats, before: int = done - stats.finished_trees) -> None:
                     advance_to(before + stats.finished_trees, f"{stats.expansions} expansions")
@@ -326,9 +240,9 @@ class Evolution:
         for name, value in values.items():
             self.folder.add(round=number, name=f"speed_{name}", value=value, split="train")
 
-    def _select(self, number: int, settings: RoundConfig) -> None:
+    def select(self, number: int) -> None:
         """Writes the policy's trajectories and the PPM's pairs; notes what was solved, and how honestly."""
-        folder = self.folder.round(number)
+        folder, settings = self.folder.round(number), self._round(number)
         trees = sorted(read_trees(folder / "trees"), key=lambda tree: tree.problem.id)
         trajectories = data.policy_rows(trees, settings.trajectories, settings.pairs)
         pairs = data.preference_rows(trees, settings.pairs)
@@ -352,19 +266,15 @@ class Evolution:
 
     # Evaluation
 
-    def _measurements(self) -> tuple[list[Measurement], list[Measurement]]:
-        """Those of every round, on all held-out problems, and those of the last, on the headline's."""
-        own = self.config.evaluation.measurements
-        return [one for one in own if isinstance(one, Greedy)], [one for one in own if not isinstance(one, Greedy)]
-
-    def _measure(self, number: int, until: Measurement, kind: str = "policy", prefix: str = "") -> None:
+    def measure(self, number: int, until: Measurement, kind: str) -> None:
         """Measures a round's policy; the phases before have left the rows of the measurements that come before.
 
-        kind: the name of the policy's folder. prefix: of the names of its numbers.
+        kind: "policy" or "control", the name of its folder; the control's numbers are called by it.
         """
         settings, folder = self.config.evaluation, self.folder.round(number)
-        greedy, others = self._measurements()
+        greedy, others = settings.of_every_round, settings.of_the_last_round
         others = others[: others.index(until) + 1] if until in others else []
+        prefix = f"{CONTROL}_" if kind == CONTROL else ""
         policy = self._policy(number, kind, settings.dtype)
         ppm = self._ppm(number) if others else None
         bench = self.world.bench(policy, ppm, self.config, folder / "heldout_trees")
@@ -385,7 +295,7 @@ class Evolution:
             each = len(rows) if isinstance(own, Search) else sum(len(row["answers"]) for row in rows)
             name = f"{own.name.removesuffix('s')}_tokens"  # of a search; of one sample
             numbers.append({"name": name, "value": tokens / each})
-        if own in self._measurements()[1][-1:]:
+        if own in settings.of_the_last_round[-1:]:
             minuends = evaluation.minuends(settings.measurements)
             numbers += evaluation.differences(measured, minuends, settings.headline_levels)
         return numbers
@@ -401,12 +311,12 @@ class Evolution:
             said = [_said(row) for row in rows if row["name"] == name]
             progress.say(f"round {number}: {name} {', '.join(said)}")
 
-    def _evaluate_pairs(self, number: int) -> None:
+    def measure_pairs(self, number: int) -> None:
         """Does the last PPM tell good steps from bad ones on problems that nothing was trained on?
 
         The trees are annotated by the ground truth alone, so that the PPM has no say in which pairs there are.
         """
-        settings = self.config.rounds[-1]
+        settings = self._round(number)
         problems = self._headline(self._problems("heldout"))
         problems = problems[:: max(len(problems) // self.config.evaluation.pair_problems, 1)]
         search_config = dataclasses.replace(settings.search, value_mode="terminal", beam_width=None)

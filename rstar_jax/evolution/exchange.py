@@ -4,7 +4,7 @@ from etils import epath
 
 from rstar_jax import models
 from rstar_jax.evolution.config import EvolutionConfig
-from rstar_jax.evolution.evolve import BASE, IMPORTED
+from rstar_jax.evolution.plan import BASE, IMPORTED
 from rstar_jax.evolution.run_folder import Phase, RunFolder
 from rstar_jax.partitioning import make_mesh
 

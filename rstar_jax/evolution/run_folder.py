@@ -75,10 +75,6 @@ class RunFolder:
         """A number of the phase that is at work; it is kept when the phase is done."""
         self._rows.append({"round": round, "name": name, "value": value, "split": split, **more})
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The numbers of all phases that are done, in the order of phases."""
-        return [row for marker in self._markers("done").values() for row in marker["rows"]]
-
     def is_done(self, phase: str) -> bool:
         """Whether the phase of this name is done."""
         return files.exists(self._marker("done", phase))

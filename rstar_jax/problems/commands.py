@@ -6,6 +6,7 @@ from typing import Any
 
 from etils import epath
 
+from rstar_jax import files
 from rstar_jax.problems import named
 from rstar_jax.problems.mixture import Mixture
 from rstar_jax.problems.problem import Problem
@@ -33,13 +34,7 @@ def _row(problem: Problem) -> dict[str, Any]:
 
 
 def _publish(path: epath.Path, rows: Iterable[dict[str, Any]]) -> None:
-    """The file takes its name when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Row by row: sets may be larger than what one would hold as one text."""
+    with files.staged(path) as local, open(local, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")

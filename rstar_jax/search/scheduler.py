@@ -35,7 +35,7 @@ class SearchStats:
 
     finished_trees: those that have ended. expansions: nodes expanded. candidates: steps sampled, duplicates included.
     sampled_tokens: theirs. executed_programs: candidates that went to the verifier. unverified_programs: those of which
-    it lost the process, twice. graded_answers: (gold, answer) pairs that went to the grader, once a turn.
+    it lost the process, twice. graded_answers: (gold, answer) pairs that went to the grader, once a tree.
     undecided_answers: those that it could not decide. too_long: candidates that ended as failed at `max_prefix_tokens`.
     *_seconds: wall time in which the search waited for that part; program_seconds: CPU time of all that was executed.
     """
@@ -162,6 +162,7 @@ class _Growing:
         self.futures: list[Future] = []  # answers to `ask`, if sampler or verifier have it
         self.sent = 0  # the turn in which they were asked
         self.expansions = 0
+        self.grades: dict[tuple[tuple[str, ...], str], bool | None] = {}  # an undecided one stays so in a tree
         self.waited = False  # whether its code has had its turn and the patience of one
 
     def done(self) -> bool:
@@ -242,10 +243,10 @@ class _Turns:
         if not asking:
             return
         scores = iter(self._score(asking))
-        grades = self._grade(asking)
+        self._grade(asking)
         for growing in asking:
             values = [next(scores) for _ in growing.ask.prefixes]
-            growing.send((values, [grades[pair] for pair in growing.ask.answers]))
+            growing.send((values, [growing.grades[pair] for pair in growing.ask.answers]))
 
     def _ask_for_samples(self) -> None:
         world = self.world
@@ -296,17 +297,19 @@ class _Turns:
         self.world.stats.scorer_seconds += time.perf_counter() - start
         return scores
 
-    def _grade(self, asking: Sequence[_Growing]) -> dict[tuple[tuple[str, ...], str], bool | None]:
-        """Equal pairs are asked once a turn; what was asked in earlier ones, the grader remembers."""
-        pairs = list(dict.fromkeys(pair for growing in asking for pair in growing.ask.answers))
+    def _grade(self, asking: Sequence[_Growing]) -> None:
+        """Grades what a tree has not asked before; equal pairs of several trees go to the grader once a turn."""
+        new = [(growing, pair) for growing in asking for pair in growing.ask.answers if pair not in growing.grades]
+        pairs = list(dict.fromkeys(pair for _, pair in new))
         if not pairs:
-            return {}
+            return
         start = time.perf_counter()
-        decisions = self.world.grader.grade(pairs)
+        grades = dict(zip(pairs, self.world.grader.grade(pairs), strict=True))
+        for growing, pair in new:
+            growing.grades[pair] = grades[pair]
         self.world.stats.grader_seconds += time.perf_counter() - start
         self.world.stats.graded_answers += len(pairs)
-        self.world.stats.undecided_answers += decisions.count(None)
-        return dict(zip(pairs, decisions, strict=True))
+        self.world.stats.undecided_answers += list(grades.values()).count(None)
 
     def _replace_finished(self) -> None:
         """Lets the next trees in where others are finished."""

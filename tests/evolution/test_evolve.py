@@ -29,7 +29,7 @@ from rstar_jax.problems.procedural import ProceduralProblems
 from rstar_jax.search import PairConfig, SchedulerConfig, SearchConfig, VoteConfig, read_trees
 from rstar_jax.training import TrainingConfig
 from rstar_jax.trajectory import markers
-from tests.evolution.scripted import ScriptedWorld
+from tests.evolution.scripted import ScriptedWorld, numbers
 from tests.search import scripted
 
 SEARCH = SearchConfig(
@@ -84,7 +84,7 @@ def config():
 
 def settled(run_dir):
     """The metrics of a run without what a clock had a say in."""
-    rows = RunFolder(run_dir).rows()
+    rows = numbers(run_dir)
     return [row for row in rows if row["name"] != "phase_seconds" and not row["name"].startswith("speed_")]
 
 
@@ -108,7 +108,7 @@ def undisturbed(tmp_path_factory):
 
 
 def test_the_majority_at_equal_tokens_has_the_samples_that_the_search_could_pay(undisturbed):
-    rows = RunFolder(undisturbed).rows()
+    rows = numbers(undisturbed)
     last = {row["name"]: row["value"] for row in rows if row["round"] == 2 and "level" not in row}
     costs = {row["name"]: row["tokens"] for row in rows if "tokens" in row and row["round"] == 2 and "level" not in row}
     assert costs["search_accuracy"] == last["search_tokens"]
@@ -120,7 +120,7 @@ def test_the_majority_at_equal_tokens_has_the_samples_that_the_search_could_pay(
 
 
 def test_the_loop_says_how_busy_it_was(undisturbed):
-    rows = RunFolder(undisturbed).rows()
+    rows = numbers(undisturbed)
     speed = {row["name"]: row["value"] for row in rows if row["name"].startswith("speed_") and row["round"] == 2}
     assert speed.keys() == {
         "speed_expansions_per_second",
@@ -264,23 +264,23 @@ PHASES = ("0_base", "1_search", "1_select", "1_policy", "2_ppm", "2_control", "2
 def test_a_run_cut_off_in_every_phase_ends_the_same(undisturbed, tmp_path, monkeypatch):
     """Cuts the run off after the work of each of some phases, before its marker stands: the worst moment."""
     monkeypatch.setattr("rstar_jax.evolution.world.World", ScriptedWorld)
-    whole = evolve_module.Evolution.plan
+    whole = evolve_module.plan
     for cut in PHASES:
 
-        def plan(self, cut=cut):
+        def plan(*arguments, cut=cut):
             def dying(work):
                 work()
                 raise Killed
 
             return [
                 dataclasses.replace(phase, work=functools.partial(dying, phase.work)) if phase.name == cut else phase
-                for phase in whole(self)
+                for phase in whole(*arguments)
             ]
 
-        monkeypatch.setattr(evolve_module.Evolution, "plan", plan)
+        monkeypatch.setattr(evolve_module, "plan", plan)
         with pytest.raises(Killed):
             evolve_module.evolve(config(), tmp_path)
-    monkeypatch.setattr(evolve_module.Evolution, "plan", whole)
+    monkeypatch.setattr(evolve_module, "plan", whole)
     evolve_module.evolve(config(), tmp_path)
     assert settled(tmp_path) == settled(undisturbed)
     assert left_behind(tmp_path) == left_behind(undisturbed)
@@ -304,8 +304,8 @@ def test_a_search_cut_off_repeats_no_shard_that_is_done(tmp_path, monkeypatch):
     whole = evolve_module.search
     monkeypatch.setattr(evolve_module, "search", search)
     with pytest.raises(Killed):
-        evolution._search(1, config().rounds[0])
-    evolution._search(1, config().rounds[0])
+        evolution.annotate(1)
+    evolution.annotate(1)
     assert searched == [[f"sum_{i}" for i in shard] for shard in ((0, 3, 6), (1, 4), (1, 4), (2, 5))]
     assert {tree.problem.id for tree in read_trees(tmp_path / "round_1" / "trees")} == {p.id for p in problems}
 
@@ -355,6 +355,5 @@ def test_what_is_left_of_removed_checkpoints_is_never_gone_on_from(tmp_path, mon
     assert not training.exists()
     monkeypatch.undo()
     monkeypatch.setattr(models, "save", lambda model, path: None)
-    (evolution.folder.round(1) / "policy_evaluation").mkdir()  # of the model before
     evolution._keep(1, "policy", None)
     assert [path.name for path in evolution.folder.round(1).iterdir()] == []

@@ -90,6 +90,9 @@ def test_a_run_from_an_imported_base_goes_all_the_way(tmp_path, monkeypatch, cap
     base = {path.name: path.read_bytes() for path in (run / "round_0" / "policy").iterdir()}
     evolve(settings, run)
     assert {path.name: path.read_bytes() for path in (run / "round_0" / "policy").iterdir()} == base
+    with pytest.raises(ValueError, match="--redo=0_base: the base of .* was imported"):
+        evolve(settings, run, redo="0_base")
+    assert {path.name: path.read_bytes() for path in (run / "round_0" / "policy").iterdir()} == base
     for kind in ("policy", "control"):
         assert models.load(run / "round_1" / kind).config == dataclasses.replace(
             decoder, vocabulary_size=len(tokenizer)

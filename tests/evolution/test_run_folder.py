@@ -11,6 +11,7 @@ import pytest
 
 from rstar_jax import files
 from rstar_jax.evolution.run_folder import Phase, RunFolder, dependents
+from tests.evolution.scripted import numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ def test_what_is_done_is_not_done_again_and_all_numbers_are_kept(tmp_path):
     assert Run(tmp_path).go() == NAMES
     again = Run(tmp_path)
     assert again.go() == []
-    assert [row["name"] for row in again.folder.rows() if row["name"] != "phase_seconds"] == NAMES
+    assert [row["name"] for row in numbers(tmp_path) if row["name"] != "phase_seconds"] == NAMES
     assert [(name, state) for name, state, _ in again.folder.status()] == [(name, "done") for name in NAMES]
 
 
@@ -71,11 +72,11 @@ def test_numbers_of_a_phase_that_was_cut_off_are_not_there(tmp_path, cut):
 
     with pytest.raises(KeyboardInterrupt):
         run.folder.run([*plan[:place], dataclasses.replace(plan[place], work=cut_off), *plan[place + 1 :]])
-    assert [row["name"] for row in run.folder.rows() if row["name"] != "phase_seconds"] == NAMES[:place]
+    assert [row["name"] for row in numbers(tmp_path) if row["name"] != "phase_seconds"] == NAMES[:place]
     assert ("begun", cut) in [(state, name) for name, state, _ in run.folder.status()]
     again = Run(tmp_path)
     assert again.go() == NAMES[place:]
-    assert [row["name"] for row in again.folder.rows() if row["name"] != "phase_seconds"] == NAMES
+    assert [row["name"] for row in numbers(tmp_path) if row["name"] != "phase_seconds"] == NAMES
 
 
 def test_other_settings_are_refused_where_they_matter_before_anything_is_written(tmp_path):
@@ -110,7 +111,7 @@ def test_redo_drops_a_phase_and_what_depends_on_it(tmp_path, name, again):
     assert {path.name for path in tmp_path.iterdir()} >= set(NAMES) - set(again)
     assert not {path.name for path in tmp_path.iterdir()} & set(again)
     assert run.go() == again
-    assert [row["name"] for row in run.folder.rows() if row["name"] != "phase_seconds"] == NAMES
+    assert [row["name"] for row in numbers(tmp_path) if row["name"] != "phase_seconds"] == NAMES
     with pytest.raises(ValueError, match="--redo=2_search: expected one of 0_problems, 0_base"):
         dependents("2_search", run.plan())
 
@@ -165,4 +166,4 @@ def test_a_marker_that_is_none_is_named(tmp_path):
     (tmp_path / "done").mkdir()
     (tmp_path / "done" / "0_base.json").write_text(json.dumps({"rows": 3}))
     with pytest.raises(ValueError, match="0_base.json: expected a marker with settings, inputs, rows, place"):
-        RunFolder(tmp_path).rows()
+        RunFolder(tmp_path).settings("0_base")

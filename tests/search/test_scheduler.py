@@ -185,7 +185,14 @@ def test_a_prompt_that_is_too_long_ends_its_tree():
     assert not world["sampler"].asked
 
 
-def test_an_answer_is_graded_once_a_turn():
+def test_an_answer_is_graded_once_a_tree_and_once_a_turn():
+    asked = answered = 0
+    for problem in scripted.problems(30):
+        (tree,), world, stats = run([problem], rollouts=20)
+        pairs = world["grader"].pairs
+        assert len(pairs) == len(set(pairs)) == stats.graded_answers
+        asked, answered = asked + len(pairs), answered + len(tree.answers())
+    assert asked < answered
     trees, world, stats = run(scripted.problems(4) * 2)
     assert stats.graded_answers == len(world["grader"].pairs) < sum(len(tree.answers()) for tree in trees)
 
