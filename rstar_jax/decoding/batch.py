@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from rstar_jax.decoding import cache, decode, ring
+from rstar_jax.decoding import by_layer, cache, decode, ring
 from rstar_jax.decoding.config import DecodingConfig
 from rstar_jax.decoding.encoder import Encoder, tables
 from rstar_jax.decoding.endings import Endings
@@ -114,7 +114,10 @@ class Batch:
         nodes = decode.Nodes(*put(self._mesh, (table, fill, last_page, keys, self._fresh.copy())))
         self._fresh[:] = False
         policy = self._policy
-        program = _chunk(policy.config, self.shape, self._decoding.sampling, self._mesh)
+        if by_layer.applies(policy.config, self._mesh):
+            program = functools.partial(by_layer.chunk, self._mesh, policy.config, self.shape, self._decoding.sampling)
+        else:
+            program = _chunk(policy.config, self.shape, self._decoding.sampling, self._mesh)
         with jax.set_mesh(self._mesh):
             self._lanes, self._finished, counts = program(
                 policy.parameters,

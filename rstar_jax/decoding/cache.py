@@ -54,20 +54,31 @@ def slots(fill: jax.Array, page: int) -> jax.Array:
 
 def gather(config: DecoderConfig, cache: Cache, table: jax.Array, fill: jax.Array) -> Prefixes:
     """The prefixes whose pages are `table` int32 [M, C] with `fill` int32 [M, C] tokens on each."""
-    nodes, page, head = table.shape[0], *cache.pages.shape[-2:]
     blocks = cache.pages[table]  # [M, C, L, 2, K, page, H]
-
-    def dense(block: jax.Array) -> jax.Array:  # [..., M, C, K, page, H] -> [..., M, K, P, H]
-        block = jnp.moveaxis(block, -4, -3)
-        return block.reshape(*block.shape[:-5], nodes, config.kv_heads, -1, head)
-
     if config.stacked:
         blocks = jnp.moveaxis(blocks, (3, 2), (0, 1))
-        layers = (dense(blocks[0]), dense(blocks[1]))
+        layers = (_dense(blocks[0]), _dense(blocks[1]))
     else:
-        layers = [(dense(blocks[:, :, i, 0]), dense(blocks[:, :, i, 1])) for i in range(config.layers)]
+        layers = [(_dense(blocks[:, :, i, 0]), _dense(blocks[:, :, i, 1])) for i in range(config.layers)]
+    return Prefixes(layers, *places(fill, cache.pages.shape[-2]))
+
+
+def gather_layer(cache: Cache, table: jax.Array, layer: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(keys, values) [M, K, P, H] of one layer of the prefixes whose pages are `table` int32 [M, C]."""
+    blocks = cache.pages[table, layer]  # [M, C, 2, K, page, H]
+    return _dense(blocks[:, :, 0]), _dense(blocks[:, :, 1])
+
+
+def places(fill: jax.Array, page: int) -> tuple[jax.Array, jax.Array]:
+    """`Prefixes.valid` and `Prefixes.positions` of prefixes with `fill` int32 [M, C] tokens on their pages."""
     valid = slots(fill, page)
-    return Prefixes(layers, valid, jnp.cumsum(valid, axis=-1) - 1)
+    return valid, jnp.cumsum(valid, axis=-1) - 1
+
+
+def _dense(block: jax.Array) -> jax.Array:
+    """[..., M, C, K, page, H] -> [..., M, K, P, H]."""
+    block = jnp.moveaxis(block, -4, -3)
+    return block.reshape(*block.shape[:-3], -1, block.shape[-1])
 
 
 def store(cache: Cache, layers: Any, destination: jax.Array) -> Cache:

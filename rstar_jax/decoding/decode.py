@@ -120,46 +120,8 @@ def chunk(
     this id on are never drawn (rows that pad the embedding). A draw is keyed by (node's key, sample, position) alone.
     """
     decoder = bind(Decoder, config, parameters)
-    m, g, n = shape.nodes, shape.lanes, shape.samples
     prefix = pool.gather(config, cache, nodes.table, nodes.fill)
-    start = jnp.repeat(jnp.sum(nodes.fill, axis=-1), g)  # [B]
-    begin_hidden = jnp.repeat(cache.hidden[nodes.last_page], g, axis=0)  # [B, D]
-    keys = jnp.repeat(jax.random.wrap_key_data(nodes.keys, impl="threefry2x32"), g)
-
-    def refill_and_draw(lanes: Lanes, hidden: jax.Array) -> Lanes:
-        """Lanes without a sample begin their node's next one; every lane draws a token from `hidden` [B, D]."""
-        free = (lanes.sample < 0).reshape(m, g)
-        candidate = lanes.following[:, None] + jnp.cumsum(free, axis=-1, dtype=jnp.int32) - 1
-        begins = free & (candidate < n)
-        following = lanes.following + jnp.sum(begins, axis=-1, dtype=jnp.int32)
-        begins, candidate = begins.reshape(-1), candidate.reshape(-1)
-        sample = jnp.where(begins, candidate, lanes.sample)
-        count = jnp.where(begins, 0, lanes.count)
-        hidden = jnp.where(begins[:, None], begin_hidden, hidden)
-        fold = jax.vmap(jax.random.fold_in)
-        token, logprob = draw(decoder.logits(hidden), vocabulary, fold(fold(keys, sample), count), sampling)
-        recent = jnp.concatenate([jnp.where(begins[:, None], -1, lanes.tail), token[:, None]], axis=-1)
-        stopped = jnp.any(jnp.all((recent[:, None] == endings) | (endings < 0), axis=-1), axis=-1)
-        return lanes._replace(
-            token=token,
-            count=count + 1,
-            sample=sample,
-            ended=stopped | (count + 1 >= shape.room),
-            stopped=stopped,
-            logprob=jnp.where(begins, 0.0, lanes.logprob) + logprob,
-            tail=recent[:, 1:],
-            following=following,
-        )
-
-    def forward(lanes: Lanes) -> tuple[Lanes, jax.Array]:
-        """Computes the drawn tokens: their hidden states [B, D]; keys, values and themselves go into the ring."""
-        slot, position = lanes.slot[0], start + lanes.count - 1
-        attend = _attend(config, shape, prefix, lanes.count - 1, slot, position)
-        caches = (prefix.layers, lanes.ring) if config.stacked else list(zip(prefix.layers, lanes.ring, strict=True))
-        hidden, left = decoder(lanes.token[:, None], position[:, None], attend, caches)
-        ring = rings.write(config, lanes.ring, left, slot)
-        tokens = jax.lax.dynamic_update_slice_in_dim(lanes.tokens, lanes.token[:, None], slot, axis=1)
-        return lanes._replace(ring=ring, tokens=tokens, slot=(lanes.slot + 1) % shape.ring), hidden[:, 0]
+    draws = look_ahead(shape, cache, nodes, endings, vocabulary)
 
     def going(state) -> jax.Array:
         step, lanes, _, _ = state
@@ -167,18 +129,99 @@ def chunk(
 
     def body(state):
         step, lanes, finished, computed = state
-        computed = computed + jnp.sum(lanes.sample >= 0, dtype=jnp.int32)
-        lanes, hidden = forward(lanes)
-        lanes, finished = _settle(shape, lanes, finished, hidden)
-        return step + 1, refill_and_draw(lanes, hidden), finished, computed
+        slot, position = lanes.slot[0], draws.start + lanes.count - 1
+        mask = prefix_mask(config, shape, prefix.valid, prefix.positions, position)
+        attend = attend_to(config, mask, lanes.count - 1, slot)
+        caches = (prefix.layers, lanes.ring) if config.stacked else list(zip(prefix.layers, lanes.ring, strict=True))
+        hidden, left = decoder(lanes.token[:, None], position[:, None], attend, caches)
+        lanes = lanes._replace(ring=rings.write(config, lanes.ring, left, slot))
+        lanes, finished, busy = advance(decoder, shape, sampling, draws, lanes, finished, hidden[:, 0])
+        return step + 1, lanes, finished, computed + busy
 
-    fresh = nodes.fresh[:, None]
-    finished = finished._replace(length=jnp.where(fresh, 0, finished.length))
-    lanes = lanes._replace(following=jnp.where(nodes.fresh, 0, lanes.following))
-    lanes = _held(refill_and_draw(lanes, begin_hidden), lanes)
+    lanes, finished = begin(decoder, shape, sampling, draws, nodes, lanes, finished)
     zero = jnp.int32(0)
     steps, lanes, finished, computed = jax.lax.while_loop(going, body, (zero, lanes, finished, zero))
     return lanes, finished, jnp.stack([steps, computed])[None]
+
+
+class Draws(NamedTuple):
+    """What stays the same in all draws of a chunk."""
+
+    start: jax.Array  # int32 [B]: tokens of the prefix
+    hidden: jax.Array  # [B, D]: of the prefix's last token
+    keys: jax.Array  # keys [B]
+    endings: jax.Array  # int32 [E, W]
+    vocabulary: jax.Array  # int32
+
+
+def look_ahead(shape: Shape, cache: Cache, nodes: Nodes, endings: jax.Array, vocabulary: jax.Array) -> Draws:
+    """What samples of these nodes begin with."""
+    g = shape.lanes
+    return Draws(
+        start=jnp.repeat(jnp.sum(nodes.fill, axis=-1), g),
+        hidden=jnp.repeat(cache.hidden[nodes.last_page], g, axis=0),
+        keys=jnp.repeat(jax.random.wrap_key_data(nodes.keys, impl="threefry2x32"), g),
+        endings=endings,
+        vocabulary=vocabulary,
+    )
+
+
+def begin(
+    decoder: Decoder, shape: Shape, sampling: Sampling, draws: Draws, nodes: Nodes, lanes: Lanes, finished: Finished
+) -> tuple[Lanes, Finished]:
+    """A chunk before its first step: lanes that are free begin samples."""
+    finished = finished._replace(length=jnp.where(nodes.fresh[:, None], 0, finished.length))
+    lanes = lanes._replace(following=jnp.where(nodes.fresh, 0, lanes.following))
+    return _held(_refill_and_draw(decoder, shape, sampling, draws, lanes, draws.hidden), lanes), finished
+
+
+def advance(
+    decoder: Decoder,
+    shape: Shape,
+    sampling: Sampling,
+    draws: Draws,
+    lanes: Lanes,
+    finished: Finished,
+    hidden: jax.Array,
+) -> tuple[Lanes, Finished, jax.Array]:
+    """A step after its last layer, `hidden` [B, D]. Also returns int32: lanes whose token it has computed.
+
+    The tokens are noted in their slot, and the next ones drawn.
+    """
+    busy = jnp.sum(lanes.sample >= 0, dtype=jnp.int32)
+    tokens = jax.lax.dynamic_update_slice_in_dim(lanes.tokens, lanes.token[:, None], lanes.slot[0], axis=1)
+    lanes = lanes._replace(tokens=tokens, slot=(lanes.slot + 1) % shape.ring)
+    lanes, finished = _settle(shape, lanes, finished, hidden)
+    return _refill_and_draw(decoder, shape, sampling, draws, lanes, hidden), finished, busy
+
+
+def _refill_and_draw(
+    decoder: Decoder, shape: Shape, sampling: Sampling, draws: Draws, lanes: Lanes, hidden: jax.Array
+) -> Lanes:
+    """Lanes without a sample begin their node's next one; every lane draws a token from `hidden` [B, D]."""
+    free = (lanes.sample < 0).reshape(shape.nodes, shape.lanes)
+    candidate = lanes.following[:, None] + jnp.cumsum(free, axis=-1, dtype=jnp.int32) - 1
+    begins = free & (candidate < shape.samples)
+    following = lanes.following + jnp.sum(begins, axis=-1, dtype=jnp.int32)
+    begins, candidate = begins.reshape(-1), candidate.reshape(-1)
+    sample = jnp.where(begins, candidate, lanes.sample)
+    count = jnp.where(begins, 0, lanes.count)
+    hidden = jnp.where(begins[:, None], draws.hidden, hidden)
+    fold = jax.vmap(jax.random.fold_in)
+    keys = fold(fold(draws.keys, sample), count)
+    token, logprob = draw(decoder.logits(hidden), draws.vocabulary, keys, sampling)
+    recent = jnp.concatenate([jnp.where(begins[:, None], -1, lanes.tail), token[:, None]], axis=-1)
+    stopped = jnp.any(jnp.all((recent[:, None] == draws.endings) | (draws.endings < 0), axis=-1), axis=-1)
+    return lanes._replace(
+        token=token,
+        count=count + 1,
+        sample=sample,
+        ended=stopped | (count + 1 >= shape.room),
+        stopped=stopped,
+        logprob=jnp.where(begins, 0.0, lanes.logprob) + logprob,
+        tail=recent[:, 1:],
+        following=following,
+    )
 
 
 def _settle(shape: Shape, lanes: Lanes, finished: Finished, hidden: jax.Array) -> tuple[Lanes, Finished]:
@@ -221,18 +264,21 @@ def _held(drawn: Lanes, before: Lanes) -> Lanes:
     return drawn._replace(**{name: keep(name) for name in names})
 
 
-def _attend(
-    config: DecoderConfig, shape: Shape, prefix: pool.Prefixes, kept: jax.Array, slot: jax.Array, position: jax.Array
-):
-    """Attention of one token a row to its prefix, to the `kept` [B] tokens before it in the ring, and to itself."""
-    m, g = shape.nodes, shape.lanes
-    in_reach = attention.reaches(position.reshape(m, g), prefix.positions, config.window)
-    prefix_mask = prefix.valid[:, None] & in_reach  # [M, g, P]
+def prefix_mask(
+    config: DecoderConfig, shape: Shape, valid: jax.Array, positions: jax.Array, position: jax.Array
+) -> jax.Array:
+    """bool [M, g, P]: which slots of their prefixes (`valid`, `positions` [M, P]) tokens at `position` [B] see."""
+    in_reach = attention.reaches(position.reshape(shape.nodes, shape.lanes), positions, config.window)
+    return valid[:, None] & in_reach
+
+
+def attend_to(config: DecoderConfig, mask: jax.Array, kept: jax.Array, slot: jax.Array):
+    """Attention of one token a row to its prefix by `mask`, the `kept` [B] tokens before it in the ring, and itself."""
 
     def attend(query, key, value, caches):
         prefix_cache, ring = caches
         own, left = rings.attend(config, query, key, value, ring, slot, kept)
-        shared = attention.shared_part(query, *prefix_cache, prefix_mask)
+        shared = attention.shared_part(query, *prefix_cache, mask)
         return attention.normalise(attention.merge(shared, own)), left
 
     return attend

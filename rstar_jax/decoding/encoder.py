@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
+from rstar_jax.decoding import by_layer
 from rstar_jax.decoding import cache as pool
 from rstar_jax.decoding.config import DecodingConfig
 from rstar_jax.decoding.extend import extend
@@ -120,7 +121,10 @@ class Encoder:
                     run[-1].hidden = True
         self._count(int(own_fill.sum()), tokens.size)
         arrays = put(self.mesh, (table, fill, tokens, own_fill, destination))
-        program = _program(self._kind, self.config, self.mesh)
+        if by_layer.applies(self.config, self.mesh):
+            program = functools.partial(by_layer.encode, self.mesh, self._kind, self.config)
+        else:
+            program = _program(self._kind, self.config, self.mesh)
         with jax.set_mesh(self.mesh):
             self.cache, values = program(self.parameters, self.cache, *arrays)
         return values

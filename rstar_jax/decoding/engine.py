@@ -29,6 +29,7 @@ from rstar_jax.trajectory import markers
 from rstar_jax.trajectory.tokenizer import Tokenizer
 
 _REMEMBERED = 65_536  # trees whose data shard is remembered
+_BEYOND_CACHES = 2**18  # numbers of a matrix that is read from memory, not from a core's caches
 
 
 class Engine:
@@ -57,7 +58,8 @@ class Engine:
         def encoder(name: str, config_: DecoderConfig, values: Parameters) -> Encoder:
             on_cpu = mesh.devices.flat[0].platform == "cpu"
             if not (config.stacked if config.stacked is not None else not on_cpu):
-                config_, values = parameters.unstacked(config_, values)
+                turned = config_.embed * config_.mlp >= _BEYOND_CACHES
+                config_, values = parameters.unstacked(config_, values, turned)
             return Encoder(name, config_, values, mesh, config, self.stats)
 
         self._policy = encoder("policy", model, policy) if policy is not None else None

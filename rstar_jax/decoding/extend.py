@@ -1,5 +1,7 @@
 """Tokens that are known are encoded behind their prefixes: prompts, the output of code, candidate steps for the PPM."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -29,32 +31,67 @@ def extend(
     destination int32 [M, R, T / page]: how many tokens each page of a row holds, and which page of the pool it becomes.
     The hidden state and the value are those of a row's last token. A policy has no values: zeros.
     """
-    nodes, rows, length = tokens.shape
     model = bind(kind, config, parameters)
     decoder = model.decoder if kind is PreferenceModel else model
-    page = cache.pages.shape[-2]
     prefix = pool.gather(config, cache, table, fill)
+    rows = lay_out(config, prefix.valid, prefix.positions, tokens, own_fill, cache.pages.shape[-2])
+    hidden, segment = decoder(rows.tokens, rows.positions, attend_to(rows), prefix.layers)
+    cache = pool.store(cache, segment, destination.reshape(rows.tokens.shape[0], -1))
+    return finish(model, cache, rows, destination, hidden)
+
+
+class Rows(NamedTuple):
+    """R rows behind each of M prefixes, one below the other, and what their tokens see."""
+
+    tokens: jax.Array  # int32 [M * R, T]
+    valid: jax.Array  # bool [M * R, T]
+    positions: jax.Array  # int32 [M * R, T]
+    prefix_mask: jax.Array  # bool [M, R * T, P]
+    own_mask: jax.Array  # bool [M * R, T, T]
+
+
+def lay_out(
+    config: DecoderConfig,
+    prefix_valid: jax.Array,
+    prefix_positions: jax.Array,
+    tokens: jax.Array,
+    own_fill: jax.Array,
+    page: int,
+) -> Rows:
+    """Rows of `tokens` [M, R, T], `own_fill` [M, R, T / page], behind prefixes whose slots are given, [M, P] both."""
+    nodes, _, length = tokens.shape
     valid = pool.slots(own_fill, page)
-    positions = jnp.sum(fill, axis=-1)[:, None, None] + jnp.cumsum(valid, axis=-1) - 1  # [M, R, T]
+    before = jnp.sum(prefix_valid, axis=-1)[:, None, None]
+    positions = before + jnp.cumsum(valid, axis=-1) - 1  # [M, R, T]
     flat_valid, flat_positions = valid.reshape(-1, length), positions.reshape(-1, length)
-    in_reach = attention.reaches(positions.reshape(nodes, -1), prefix.positions, config.window)
-    prefix_mask = prefix.valid[:, None] & in_reach  # [M, R * T, P]
+    in_reach = attention.reaches(positions.reshape(nodes, -1), prefix_positions, config.window)
     index = jnp.arange(length)
     own_mask = (index[:, None] >= index) & flat_valid[:, None]
     own_mask &= attention.reaches(flat_positions, flat_positions, config.window)
+    return Rows(tokens.reshape(-1, length), flat_valid, flat_positions, prefix_valid[:, None] & in_reach, own_mask)
+
+
+def attend_to(rows: Rows):
+    """Attention of rows to their prefixes and to themselves; a layer leaves its keys and values."""
 
     def attend(query, key, value, prefix_cache):
-        shared = attention.shared_part(query, *prefix_cache, prefix_mask)
-        own = attention.part(query, key, value, own_mask)
+        shared = attention.shared_part(query, *prefix_cache, rows.prefix_mask)
+        own = attention.part(query, key, value, rows.own_mask)
         return attention.normalise(attention.merge(shared, own)), (key, value)
 
-    flat_tokens = tokens.reshape(-1, length)
-    hidden, segment = decoder(flat_tokens, flat_positions, attend, prefix.layers)
-    last = length - 1 - jnp.argmax(flat_valid[:, ::-1], axis=-1)
-    last_hidden = hidden[jnp.arange(nodes * rows), last]
-    destination = destination.reshape(nodes * rows, -1)
-    cache = pool.store(cache, segment, destination)
-    last_page = destination[jnp.arange(nodes * rows), last // page]
+    return attend
+
+
+def finish(
+    model: nnx.Module, cache: Cache, rows: Rows, destination: jax.Array, hidden: jax.Array
+) -> tuple[Cache, jax.Array]:
+    """Keeps the `hidden` [M * R, T, D] of each row's last token; what `extend` returns."""
+    count, length = rows.tokens.shape
+    nodes, each, pages = destination.shape
+    index = jnp.arange(count)
+    last = length - 1 - jnp.argmax(rows.valid[:, ::-1], axis=-1)
+    last_hidden = hidden[index, last]
+    last_page = destination.reshape(count, pages)[index, last // cache.pages.shape[-2]]
     cache = cache._replace(hidden=cache.hidden.at[last_page].set(last_hidden))
-    values = model.values(last_hidden) if kind is PreferenceModel else jnp.zeros(nodes * rows)
-    return cache, values.reshape(nodes, rows)
+    values = model.values(last_hidden) if isinstance(model, PreferenceModel) else jnp.zeros(count)
+    return cache, values.reshape(nodes, each)

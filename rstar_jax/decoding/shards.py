@@ -46,7 +46,11 @@ def on_shards(program: Callable, mesh: Mesh, inputs: Any, outputs: Any, donate: 
         check_vma=False,
     )
     whole = each(lambda spec: NamedSharding(mesh, spec), outputs)
-    jitted = jax.jit(shard, donate_argnums=donate, out_shardings=whole)
+    return counted(jax.jit(shard, donate_argnums=donate, out_shardings=whole))
+
+
+def counted(jitted: Callable) -> Callable:
+    """A jitted function, whose programs `compiled_programs` counts from now on."""
     _jitted.append(jitted)
     return jitted
 

@@ -6,6 +6,7 @@ key-value heads, G = N / K, H head size, F feed-forward, V vocabulary, L layers.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from rstar_jax.models import rotary
 from rstar_jax.models.config import DecoderConfig
 from rstar_jax.partitioning import constrain
 
-_FEW_LAYERS = 4  # unrolled: XLA on CPU copies each slice of a stack, a quarter of a train step of three layers
+FEW_LAYERS = 4  # unrolled: XLA on CPU copies each slice of a stack, a quarter of a train step of three layers
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 
@@ -97,10 +98,9 @@ def _gated(gate: jax.Array, up: jax.Array) -> jax.Array:
     return jax.nn.silu(gate) * up
 
 
-def _project(x: jax.Array, weight: nnx.Param, dtype: jnp.dtype) -> jax.Array:
-    """[B, T, D] by [D, N, H] -> [B, T, N, H]: a plain matrix product, for which XLA does not turn the weight around."""
-    embed, heads, head = weight.shape
-    return _linear(x, weight[...].astype(dtype).reshape(embed, heads * head)).reshape(*x.shape[:2], heads, head)
+def _turned_linear(x: jax.Array, weight: jax.Array) -> jax.Array:
+    """[..., D] by [F, D] -> [..., F]: a product with the weight on the left (see `DecoderConfig.turned`)."""
+    return (weight @ x.reshape(-1, x.shape[-1]).T).T.reshape(*x.shape[:-1], weight.shape[0])
 
 
 class Layer(nnx.Module):
@@ -113,25 +113,31 @@ class Layer(nnx.Module):
         self.attention_norm, self.mlp_norm = RMSNorm(c), RMSNorm(c)
         init = _Init(c, rngs)
         inwards = c.embed**-0.5
-        self.query = init.normal(inwards, embed=c.embed, heads=c.heads, head=c.head)
-        self.key = init.normal(inwards, embed=c.embed, kv_heads=c.kv_heads, head=c.head)
-        self.value = init.normal(inwards, embed=c.embed, kv_heads=c.kv_heads, head=c.head)
+
+        def matrix(scale: float, inputs: dict[str, int], outputs: dict[str, int]) -> nnx.Param:
+            return init.normal(scale, **(outputs | inputs if c.turned else inputs | outputs))
+
+        embed, mlp, heads = {"embed": c.embed}, {"mlp": c.mlp}, {"heads": c.heads, "head": c.head}
+        kv_heads = {"kv_heads": c.kv_heads, "head": c.head}
+        self.query = matrix(inwards, embed, heads)
+        self.key, self.value = matrix(inwards, embed, kv_heads), matrix(inwards, embed, kv_heads)
         if c.qkv_bias:
             self.query_bias = init.constant(0.0, heads=c.heads, head=c.head)
             self.key_bias = init.constant(0.0, kv_heads=c.kv_heads, head=c.head)
             self.value_bias = init.constant(0.0, kv_heads=c.kv_heads, head=c.head)
-        self.out = init.normal((c.heads * c.head) ** -0.5 * deep, heads=c.heads, head=c.head, embed=c.embed)
-        self.gate = init.normal(inwards, embed=c.embed, mlp=c.mlp)
-        self.up = init.normal(inwards, embed=c.embed, mlp=c.mlp)
-        self.down = init.normal(c.mlp**-0.5 * deep, mlp=c.mlp, embed=c.embed)
+        self.out = matrix((c.heads * c.head) ** -0.5 * deep, heads, embed)
+        self.gate, self.up = matrix(inwards, embed, mlp), matrix(inwards, embed, mlp)
+        self.down = matrix(c.mlp**-0.5 * deep, mlp, embed)
 
+    @_as_precise_as_its_dtype
     def __call__(
         self, x: jax.Array, angles: tuple[jax.Array, jax.Array], attend: Attend, cache: Any
     ) -> tuple[jax.Array, Any]:
         """x [B, T, D] -> x [B, T, D] and what `attend` keeps: this segment's keys and values [B, K, T, H], mostly."""
         c, dtype = self.config, x.dtype
         h = self.attention_norm(x)
-        query, key, value = (_project(h, weight, dtype) for weight in (self.query, self.key, self.value))
+        query = self._product(h, self.query, c.heads, c.head)
+        key, value = (self._product(h, weight, c.kv_heads, c.head) for weight in (self.key, self.value))
         if c.qkv_bias:
             query = query + self.query_bias[...].astype(dtype)
             key = key + self.key_bias[...].astype(dtype)
@@ -142,12 +148,21 @@ class Layer(nnx.Module):
         # Scores are cheaper to compute again in the backward pass than to keep: a fifth of a train step on CPU.
         o, kept = jax.checkpoint(attend)(query, key, value, cache)
         o = o.astype(dtype).swapaxes(1, 2).reshape(*x.shape[:2], c.heads * c.head)
-        x = x + _linear(o, self.out[...].astype(dtype).reshape(c.heads * c.head, c.embed))
+        x = x + self._product(o, self.out, c.embed)
         x = constrain(x, "batch", "length", "activation")
         h = self.mlp_norm(x)
-        h = _gated(_linear(h, self.gate[...].astype(dtype)), _linear(h, self.up[...].astype(dtype)))
-        x = x + _linear(h, self.down[...].astype(dtype))
+        h = _gated(self._product(h, self.gate, c.mlp), self._product(h, self.up, c.mlp))
+        x = x + self._product(h, self.down, c.embed)
         return constrain(x, "batch", "length", "activation"), kept
+
+    def _product(self, x: jax.Array, weight: nnx.Param, *outputs: int) -> jax.Array:
+        """[..., D] by a weight of these output sizes -> [..., *outputs]: a plain product of two matrices."""
+        matrix, size = weight[...].astype(x.dtype), math.prod(outputs)
+        if self.config.turned:
+            product = _turned_linear(x, matrix.reshape(size, -1))
+        else:
+            product = _linear(x, matrix.reshape(-1, size))
+        return product.reshape(*x.shape[:-1], *outputs)
 
 
 class Decoder(nnx.Module):
@@ -176,10 +191,7 @@ class Decoder(nnx.Module):
         axis; if the configuration is not `stacked`, it is a list instead, one entry a layer.
         Returns the normalised hidden states [B, T, D] and what `attend` keeps of all layers, laid out in the same way.
         """
-        # Gathered, then cast: rows that occur often add up their gradients in the parameters' dtype.
-        x = self.embedding[...][tokens].astype(self.config.jax_dtype)
-        x = constrain(x, "batch", "length", "activation")
-        angles = rotary.angles(self.config, positions)
+        x, angles = self.embed(tokens, positions)
         if not self.config.stacked:
             segments = []
             for own, own_cache in zip(self.layers, cache or [None] * self.config.layers, strict=True):
@@ -192,14 +204,25 @@ class Decoder(nnx.Module):
             parameters, layer_cache = inputs
             return nnx.merge(graphdef, parameters)(x, angles, attend, layer_cache)
 
-        x, segment = jax.lax.scan(layer, x, (stacked, cache), unroll=self.config.layers <= _FEW_LAYERS)
+        x, segment = jax.lax.scan(layer, x, (stacked, cache), unroll=self.config.layers <= FEW_LAYERS)
         return self.norm(x), segment
+
+    def embed(self, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        """What the first layer reads: tokens [B, T] as vectors [B, T, D], and the angles of their positions."""
+        # Gathered, then cast: rows that occur often add up their gradients in the parameters' dtype.
+        x = self.embedding[...][tokens].astype(self.config.jax_dtype)
+        return constrain(x, "batch", "length", "activation"), rotary.angles(self.config, positions)
 
     @_as_precise_as_its_dtype
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., D] -> fp32 [..., V]."""
         head = self.embedding if self.config.tied else self.head
-        return jnp.einsum("...d,vd->...v", hidden, head[...].astype(hidden.dtype), preferred_element_type=jnp.float32)
+        head = head[...].astype(hidden.dtype)
+        if self.config.turned:
+            rows = hidden.reshape(-1, hidden.shape[-1])
+            product = jnp.matmul(head, rows.T, preferred_element_type=jnp.float32)
+            return product.T.reshape(*hidden.shape[:-1], head.shape[0])
+        return jnp.einsum("...d,vd->...v", hidden, head, preferred_element_type=jnp.float32)
 
 
 class PreferenceModel(nnx.Module):

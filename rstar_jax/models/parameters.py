@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from rstar_jax.models.config import DecoderConfig
-from rstar_jax.models.decoder import PreferenceModel
+from rstar_jax.models.decoder import Decoder, PreferenceModel
 from rstar_jax.partitioning import sharding
 from rstar_jax.partitioning.mesh import RULES
 
@@ -96,14 +96,30 @@ def preference_from_policy(
     return {**zeros, "value_scale": zeros["value_scale"] + value_scale, "decoder": policy}
 
 
-def unstacked(config: DecoderConfig, parameters: Parameters) -> tuple[DecoderConfig, Parameters]:
-    """The same model with arrays of their own for every layer (`DecoderConfig.stacked`), a copy of them."""
+def unstacked(config: DecoderConfig, parameters: Parameters, turned: bool = False) -> tuple[DecoderConfig, Parameters]:
+    """The same model with arrays of their own for every layer (`DecoderConfig.stacked`), a copy of them.
+
+    turned: of those that are, which the stack must not be: see `DecoderConfig.turned`.
+    """
     if "decoder" in parameters:
-        config, decoder = unstacked(config, parameters["decoder"])
+        config, decoder = unstacked(config, parameters["decoder"], turned)
         return config, {**parameters, "decoder": decoder}
+    own = dataclasses.replace(config, stacked=False, turned=turned)
+    before, after = axes(Decoder, config)["layers"], axes(Decoder, own)["layers"][0]
     arrays, structure = jax.tree.flatten(parameters["layers"])
-    layers = {i: structure.unflatten([array[i] for array in arrays]) for i in range(config.layers)}
-    return dataclasses.replace(config, stacked=False), {**parameters, "layers": layers}
+    orders = [
+        tuple(old.index(axis) for axis in new)
+        for old, new in zip(structure.flatten_up_to(before), structure.flatten_up_to(after), strict=True)
+    ]
+    parts = [_apart(array, order) for array, order in zip(arrays, orders, strict=True)]
+    layers = {i: structure.unflatten([part[i] for part in parts]) for i in range(config.layers)}
+    return own, {**parameters, "layers": layers}
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _apart(stack: jax.Array, order: tuple[int, ...]) -> list[jax.Array]:
+    """The arrays of a stack, the axes of each in another order."""
+    return [stack[i].transpose(order) for i in range(stack.shape[0])]
 
 
 def count(parameters: Parameters) -> int:

@@ -37,7 +37,7 @@ def test_a_token_sees_nothing_after_it(policy):
     assert not np.allclose(before[0, 7:], after[0, 7:])
 
 
-@pytest.mark.parametrize("plain", [{"_FEW_LAYERS": 0}, {"_linear": jnp.matmul}])
+@pytest.mark.parametrize("plain", [{"FEW_LAYERS": 0}, {"_linear": jnp.matmul}])
 def test_unrolled_layers_and_turned_products_change_nothing(policy, monkeypatch, plain):
     """A loop over the layers, and products whose gradient is JAX's own, give the same values and gradients."""
     tokens = np.random.default_rng(0).integers(0, 64, (3, 12))
