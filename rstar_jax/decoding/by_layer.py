@@ -35,10 +35,10 @@ def applies(config: DecoderConfig, mesh: Mesh) -> bool:
     return not config.stacked and config.layers > FEW_LAYERS and mesh.size == 1
 
 
-def _program(*static: str, donate: tuple[str, ...] = (), outputs: Any = PartitionSpec()):
+def _program(*static: str, donate: tuple[str, ...] = (), outputs: Any = _WHOLE):
     """Jits a piece of a program for each mesh, its first argument then.
 
-    outputs: partition specs, as of `shards.on_shards`: what goes in again is laid out as it was at first, and nothing is
+    outputs: partition specs, as of `shards.on_shards`: what goes in again is laid out as at first, and nothing is
     compiled twice.
     """
 
@@ -88,7 +88,9 @@ def chunk(
 
 @_program()
 def _gather(cache: Cache, table: jax.Array, layer: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return pool.gather_layer(cache, table, layer)
+    """Keys [M, K, H, P], as a product with few queries reads them fastest, and values [M, K, P, H]."""
+    keys, values = pool.gather_layer(cache, table, layer)
+    return keys.swapaxes(-1, -2), values
 
 
 @_program("config", "shape", "sampling", donate=("lanes", "finished"), outputs=(_WHOLE, _WHOLE, _WHOLE, _LANES, SHARD))
@@ -109,8 +111,9 @@ def _embed(config, shape, rest, draws, valid, positions, lanes):
 
 @_program("config", donate=("ring",), outputs=(_WHOLE, _RING))
 def _decode_layer(config, own, x, angles, mask, kept, slot, prefix, ring):
+    keys, values = prefix
     attend = decode.attend_to(config, mask, kept, slot[0])
-    return bind(Layer, config, own)(x, angles, attend, (prefix, ring))
+    return bind(Layer, config, own)(x, angles, attend, ((keys.swapaxes(-1, -2), values), ring))
 
 
 @_program("config", "shape", "sampling", donate=("lanes", "finished"), outputs=(_LANES, SHARD, _WHOLE))

@@ -98,9 +98,11 @@ def _gated(gate: jax.Array, up: jax.Array) -> jax.Array:
     return jax.nn.silu(gate) * up
 
 
-def _turned_linear(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """[..., D] by [F, D] -> [..., F]: a product with the weight on the left (see `DecoderConfig.turned`)."""
-    return (weight @ x.reshape(-1, x.shape[-1]).T).T.reshape(*x.shape[:-1], weight.shape[0])
+def _turned_linear(x: jax.Array, weight: jax.Array, dtype: jnp.dtype | None = None) -> jax.Array:
+    """[..., D] by [F, D] -> [..., F] in `dtype`, with the weight on the left (see `DecoderConfig.turned`)."""
+    product = jnp.matmul(weight, x.reshape(-1, x.shape[-1]).T, preferred_element_type=dtype)
+    # Without a barrier XLA turns the product around again, so that the weight is on the right.
+    return jax.lax.optimization_barrier(product).T.reshape(*x.shape[:-1], weight.shape[0])
 
 
 class Layer(nnx.Module):
@@ -219,9 +221,7 @@ class Decoder(nnx.Module):
         head = self.embedding if self.config.tied else self.head
         head = head[...].astype(hidden.dtype)
         if self.config.turned:
-            rows = hidden.reshape(-1, hidden.shape[-1])
-            product = jnp.matmul(head, rows.T, preferred_element_type=jnp.float32)
-            return product.T.reshape(*hidden.shape[:-1], head.shape[0])
+            return _turned_linear(hidden, head, jnp.float32)
         return jnp.einsum("...d,vd->...v", hidden, head, preferred_element_type=jnp.float32)
 
 
