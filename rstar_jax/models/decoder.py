@@ -19,6 +19,7 @@ from rstar_jax.models.config import DecoderConfig
 from rstar_jax.partitioning import constrain
 
 FEW_LAYERS = 4  # unrolled: XLA on CPU copies each slice of a stack, a quarter of a train step of three layers
+_FEW_ROWS = 96  # of a product whose time is that of reading its weight, more or less
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 
@@ -100,9 +101,11 @@ def _gated(gate: jax.Array, up: jax.Array) -> jax.Array:
 
 def _turned_linear(x: jax.Array, weight: jax.Array, dtype: jnp.dtype | None = None) -> jax.Array:
     """[..., D] by [F, D] -> [..., F] in `dtype`, with the weight on the left (see `DecoderConfig.turned`)."""
-    product = jnp.matmul(weight, x.reshape(-1, x.shape[-1]).T, preferred_element_type=dtype)
-    # Without a barrier XLA turns the product around again, so that the weight is on the right.
-    return jax.lax.optimization_barrier(product).T.reshape(*x.shape[:-1], weight.shape[0])
+    rows = x.reshape(-1, x.shape[-1])
+    product = jnp.matmul(weight, rows.T, preferred_element_type=dtype)
+    if rows.shape[0] <= _FEW_ROWS:
+        product = jax.lax.optimization_barrier(product)  # or XLA turns the product around, the weight on the right
+    return product.T.reshape(*x.shape[:-1], weight.shape[0])
 
 
 class Layer(nnx.Module):

@@ -107,19 +107,21 @@ def unstacked(config: DecoderConfig, parameters: Parameters, turned: bool = Fals
     own = dataclasses.replace(config, stacked=False, turned=turned)
     before, after = axes(Decoder, config)["layers"], axes(Decoder, own)["layers"][0]
     arrays, structure = jax.tree.flatten(parameters["layers"])
-    orders = [
+    orders = tuple(
         tuple(old.index(axis) for axis in new)
         for old, new in zip(structure.flatten_up_to(before), structure.flatten_up_to(after), strict=True)
-    ]
-    parts = [_apart(array, order) for array, order in zip(arrays, orders, strict=True)]
-    layers = {i: structure.unflatten([part[i] for part in parts]) for i in range(config.layers)}
+    )
+    layers = {i: structure.unflatten(_layer(arrays, i, orders)) for i in range(config.layers)}
     return own, {**parameters, "layers": layers}
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _apart(stack: jax.Array, order: tuple[int, ...]) -> list[jax.Array]:
-    """The arrays of a stack, the axes of each in another order."""
-    return [stack[i].transpose(order) for i in range(stack.shape[0])]
+@functools.partial(jax.jit, static_argnums=2)
+def _layer(stacks: list[jax.Array], index: jax.Array, orders: tuple[tuple[int, ...], ...]) -> list[jax.Array]:
+    """One layer's arrays of their stacks, the axes of each in another order."""
+    return [
+        jax.lax.dynamic_index_in_dim(stack, index, keepdims=False).transpose(order)
+        for stack, order in zip(stacks, orders, strict=True)
+    ]
 
 
 def count(parameters: Parameters) -> int:

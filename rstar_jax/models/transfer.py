@@ -1,11 +1,14 @@
 """Between a checkpoint's tensors and our parameters: what each device holds is read for it alone."""
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
@@ -17,6 +20,8 @@ from rstar_jax.models.layouts import Tensor, axis_sizes
 from rstar_jax.models.safetensors_folder import TensorReader, write_tensors
 
 _ROWS = 512
+_THREADS = 4  # that read and convert
+_ALIGNMENT = 64  # bytes
 
 
 def read(reader: TensorReader, rows: list[Tensor], config: DecoderConfig, mesh: Mesh) -> parameters.Parameters:
@@ -108,21 +113,50 @@ def _read_shard(
     transposed = axes != tuple(axis for group in row.axes for axis in group)
     shape = [len(range(*within[axis].indices(sizes[axis]))) for axis in axes]
     layers = range(*index[0].indices(wanted.shape[0])) if row.stacked else (None,)
-    shard = np.empty((len(layers), *shape), wanted.dtype)
-    for place, layer in enumerate(layers):
-        tensor = reader.read(row.name(layer), tuple(ranges))
+    shard = _empty((len(layers), *shape), wanted.dtype)
+    rows, columns = ranges[0], ranges[1:]
+    # A matrix without layers is read in as many parts as there are threads.
+    step = max(rows.stop - rows.start if row.stacked or transposed else -(-(rows.stop - rows.start) // _THREADS), 1)
+
+    def fill(part: tuple[int, int]) -> None:
+        place, start = part
+        tensor = reader.read(row.name(layers[place]), (slice(start, min(start + step, rows.stop)), *columns))
         if transposed:
             _transpose(tensor, shard[place].reshape(tensor.shape[::-1]))
         else:
-            shard[place] = tensor.reshape(shape)
+            own = shard[place].reshape(rows.stop - rows.start, *tensor.shape[1:])
+            _copy(tensor, own[start - rows.start : start - rows.start + len(tensor)])
+
+    with ThreadPoolExecutor(_THREADS) as threads:  # numpy lets others run while it copies
+        starts = range(rows.start, max(rows.stop, rows.start + 1), step)
+        list(threads.map(fill, itertools.product(range(len(layers)), starts)))
     done[str(index)] = shard if row.stacked else shard[0]
     return done[str(index)]
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array that begins where a CPU's device arrays may begin: it becomes one without a copy."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _copy(tensor: np.ndarray, into: np.ndarray) -> None:
+    """`into` = `tensor`; of bfloat16, the bits of a float32 whose lower half is zero."""
+    if (tensor.dtype, into.dtype) == (jnp.bfloat16, jnp.float32):
+        np.left_shift(tensor.view(np.uint16), 16, out=into.view(np.uint32), dtype=np.uint32)
+    else:
+        into[...] = tensor
 
 
 def _transpose(matrix: np.ndarray, into: np.ndarray) -> None:
     """`into` = `matrix`.T, some rows at a time: whole columns would read a line of memory for every number."""
     for start in range(0, len(matrix), _ROWS):
-        into[:, start : start + _ROWS] = matrix[start : start + _ROWS].T
+        rows = matrix[start : start + _ROWS]
+        own = np.empty(rows.shape, into.dtype)
+        _copy(rows, own)
+        into[:, start : start + _ROWS] = own.T
 
 
 def _to_tensor(value: np.ndarray, row: Tensor, axes: tuple[str, ...]) -> np.ndarray:
