@@ -9,7 +9,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from rstar_jax import configuration
-from rstar_jax.decoding import DecodingConfig, Engine, Sampling
+from rstar_jax.decoding import DecodingConfig, Engine, Sampling, keep_programs
 from rstar_jax.evaluation import Bench
 from rstar_jax.evolution import progress
 from rstar_jax.evolution.config import WorldConfig
@@ -105,6 +105,7 @@ class World:
 @contextlib.contextmanager
 def open_world(config: WorldConfig) -> Iterator[World]:
     """The world of a run. Ends verifier and grader however the run ends."""
+    keep_programs()
     with Verifier(limits=config.limits, workers=config.verifier_workers) as verifier, Grader() as grader:
         yield World(
             mesh=make_mesh(config.mesh),
