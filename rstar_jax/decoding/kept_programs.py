@@ -13,8 +13,8 @@ _BYTES = 512 * 1024**2
 def keep_programs() -> None:
     """Has JAX look for every program among those that were compiled before, unless it was told where to look.
 
-    `JAX_COMPILATION_CACHE_DIR` names another folder, `JAX_ENABLE_COMPILATION_CACHE=0` keeps nothing. Where no folder can
-    be made, nothing is kept.
+    `JAX_COMPILATION_CACHE_DIR` names another folder, `JAX_ENABLE_COMPILATION_CACHE=0` keeps nothing. Nothing is kept
+    where no folder can be made.
     """
     if jax.config.jax_compilation_cache_dir is not None or not jax.config.jax_enable_compilation_cache:
         return

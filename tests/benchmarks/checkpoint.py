@@ -1,16 +1,24 @@
-"""A real checkpoint against transformers: load time, peak memory, logits. One JSON line.
+"""A real checkpoint against transformers: load time, peak memory, logits; a few problems. One JSON line.
 
     python -m tests.benchmarks.checkpoint --model=FOLDER [--questions=FILE --count=20] [--dtype=float32]
+    python -m tests.benchmarks.checkpoint --model=FOLDER --evaluate=FILE [--count=8] [--peer_python=PYTHON]
 
 Loading is measured in fresh processes, each with a peak of its own: the resident set (which counts the pages of the
 file that are mapped) and, beside it, what is held without a file behind it. Needs torch for the comparison.
+
+--evaluate measures whole processes on the first problems of a file, few-shot and greedy: `rstar evaluate` of
+runs/few_shot.gin, first with no compiled program kept and then with those of the first time, and the same work in
+transformers with one batch of all problems, by a Python (--peer_python) that has torch; null where it has not.
 """
 
 import argparse
 import json
+import os
 import pathlib
+import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -115,14 +123,115 @@ def compare_logits(folder: str, questions: str, count: int) -> dict[str, float]:
     }
 
 
+def evaluation(flags: argparse.Namespace) -> dict[str, object]:
+    """Seconds of both, start to end, the load of the machine before each, and how many answers agree."""
+    from rstar_jax import configuration
+    from rstar_jax.trajectory import steps
+
+    preamble = configuration.find("prompts/few_shot.txt").read_text()
+    rows = [json.loads(line) for line in pathlib.Path(flags.evaluate).read_text().splitlines()[: flags.count]]
+    with tempfile.TemporaryDirectory() as folder:
+        prompts, measured = pathlib.Path(folder) / "prompts.json", pathlib.Path(folder) / "measured"
+        prompts.write_text(json.dumps([preamble + steps.prompt(row["question"]) + "\n" for row in rows]))
+        ours = [sys.executable, "-m", "rstar_jax.main", "evaluate", "--gin_file=runs/few_shot.gin"]
+        ours += [f"--policy={flags.model}", f"--problems={flags.evaluate}", f"--limit={flags.count}"]
+        theirs = [flags.peer_python, "-m", "tests.benchmarks.checkpoint", f"--model={flags.model}"]
+        theirs += [f"--evaluate={prompts}", f"--dtype={flags.dtype}", _CHILD + "transformers"]
+        kept = os.environ | {"XDG_CACHE_HOME": folder}
+        result: dict[str, object] = {"problems": len(rows), "load": []}
+
+        def seconds(command: list[str]) -> tuple[float, str] | None:
+            result["load"].append(os.getloadavg()[0])
+            start = time.perf_counter()
+            done = subprocess.run(command, env=kept, capture_output=True, text=True)
+            if done.returncode:
+                print(done.stderr[-2000:], file=sys.stderr)
+                return None
+            return time.perf_counter() - start, done.stdout
+
+        first = seconds([*ours, f"--output={measured}"])
+        again = seconds(ours)
+        file = measured / "rows" / "greedy-00000-of-00001.jsonl"
+        answers = [json.loads(line)["answers"][0] for line in file.read_text().splitlines()]
+        peer = seconds(theirs)
+    result |= {"seconds": first and first[0], "seconds_again": again and again[0], "peer_seconds": peer and peer[0]}
+    if peer is not None:
+        told = json.loads(peer[1].splitlines()[-1])
+        result |= {"peer": told["seconds"]}
+        result["same_answers"] = sum(a == b for a, b in zip(answers, told["answers"], strict=True))
+    return result
+
+
+def evaluate_by_transformers(flags: argparse.Namespace) -> dict[str, object]:
+    """Blocks, their output, answers: each a batch of all problems, padded on the left. Seconds by part, and answers."""
+    import torch
+    from transformers import AutoTokenizer, StoppingCriteria
+
+    start = time.perf_counter()
+    seconds: dict[str, float] = {}
+
+    def lap(name: str) -> None:
+        seconds[name] = time.perf_counter() - start - sum(seconds.values())
+
+    model, *_ = load_theirs(flags.model, flags.dtype)
+    tokenizer = AutoTokenizer.from_pretrained(flags.model, padding_side="left")
+    lap("load")
+
+    class Stops(StoppingCriteria):
+        """A row ends where a marker does, which may be part of a token."""
+
+        def __call__(self, ids, scores, **options):
+            tails = tokenizer.batch_decode(ids[:, -12:])
+            return torch.tensor(
+                [any(stop in tail[-24:] for stop in ("<end_of_code>", "<end_of_answer>")) for tail in tails]
+            )
+
+    def generate(texts: list[str]) -> list[str]:
+        inputs = tokenizer(texts, return_tensors="pt", padding=True)
+        with torch.no_grad():
+            ids = model.generate(
+                **inputs,
+                do_sample=False,
+                max_new_tokens=192,
+                stopping_criteria=[Stops()],
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        news = tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return [re.split(r"(?<=<end_of_code>)|(?<=<end_of_answer>)", new)[0] for new in news]
+
+    prompts = json.loads(pathlib.Path(flags.evaluate).read_text())
+    blocks = generate(prompts)
+    lap("blocks")
+    texts = []
+    for prompt, block in zip(prompts, blocks, strict=True):
+        code = re.sub(r"<[a-z_]+>", "", block)
+        ran = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60)
+        shown = ran.stdout.rstrip("\n") if ran.returncode == 0 else ran.stderr.strip().splitlines()[-1]
+        texts.append(f"{prompt}{block}\n<output>{shown}<end_of_output>")
+    lap("programs")
+    answers = [re.search(r"\\boxed\{(.*?)\}", tail) for tail in generate(texts)]
+    lap("answers")
+    return {"seconds": seconds, "answers": [found and found[1] for found in answers]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--questions")
-    parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--dtype", help="default: bfloat16; of --evaluate float32, as runs/few_shot.gin has it")
+    parser.add_argument("--evaluate", help="a file of problems")
+    parser.add_argument("--peer_python", default=sys.executable)
     parser.add_argument("--only")
     flags = parser.parse_args()
+    flags.count = flags.count or (8 if flags.evaluate else 20)
+    flags.dtype = flags.dtype or ("float32" if flags.evaluate else "bfloat16")
+    if flags.only and flags.evaluate:
+        print(json.dumps(evaluate_by_transformers(flags)))
+        return
+    if flags.evaluate:
+        print(json.dumps({"model": pathlib.Path(flags.model).name, "dtype": flags.dtype, **evaluation(flags)}))
+        return
     if flags.only:
         print(json.dumps(loading(flags.only, flags.model, flags.dtype)))
         return

@@ -135,16 +135,20 @@ def test_heads_must_divide():
         DecoderConfig(vocabulary_size=8, layers=1, embed=8, heads=3, kv_heads=2, head=4, mlp=8)
 
 
-def test_layers_taken_apart_are_the_same_model():
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("length", [6, 130])
+def test_layers_taken_apart_are_the_same_model(turned, length):
     """More than ten: their numbers must not be sorted as text."""
     deep = dataclasses.replace(MODEL, layers=12)
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     values = parameters.initialise(Decoder, deep, mesh, 0)
-    tokens, valid = jnp.arange(6)[None], jnp.ones((1, 6), bool)
+    tokens = jnp.arange(length)[None] % deep.vocabulary_size
+    mask = attention.causal_mask(jnp.ones(tokens.shape, bool))
 
-    def hidden(config, own):
+    def logits(config, own):
         model = parameters.bind(Decoder, config, own)
-        return model(tokens, tokens, attention.causal(attention.causal_mask(valid)))[0]
+        return model.logits(model(tokens, jnp.arange(length)[None], attention.causal(mask))[0])
 
-    apart = hidden(*parameters.unstacked(deep, values))
-    np.testing.assert_allclose(apart, hidden(deep, values), atol=1e-5)
+    config, apart = parameters.unstacked(deep, values, turned)
+    assert config.turned == turned
+    np.testing.assert_allclose(logits(config, apart), logits(deep, values), atol=1e-5)

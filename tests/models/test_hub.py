@@ -65,6 +65,25 @@ def test_a_round_trip_keeps_every_bit(layout, tmp_path):
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="torch is not installed")
+@pytest.mark.parametrize("layout", ["qwen2_untied", "phi3"])
+def test_bfloat16_is_read_as_float32_without_a_bit_lost(layout, tmp_path):
+    """Whatever it holds: infinities, what is no number, and numbers below the normal ones too."""
+    tiny.write(tmp_path, layout, ml_dtypes.bfloat16)
+    stored = load_file(tmp_path / "model.safetensors")
+    name = "model.embed_tokens.weight"
+    stored[name].reshape(-1).view(np.uint16)[:4] = 0x7F80, 0xFFC1, 0x0001, 0x8000
+    save_file(stored, tmp_path / "model.safetensors")
+    narrow, wide = hub.load(str(tmp_path)), hub.load(str(tmp_path), dtype="float32")
+
+    def check(own, wider):
+        np.testing.assert_array_equal(
+            np.asarray(wider).view(np.uint32), np.asarray(own).view(np.uint16) << np.uint32(16)
+        )
+
+    jax.tree.map(check, narrow.parameters, wide.parameters)
+    np.testing.assert_array_equal(np.asarray(narrow.parameters["embedding"]), stored[name])
+
+
 def test_transformers_reads_what_is_written(tmp_path):
     tiny.write(tmp_path / "a", "phi3")
     tokens, mask = tiny.batch()
