@@ -48,7 +48,7 @@ def test_same_trees_and_values_as_in_one_program(policy, ppm, mesh, deep, monkey
 
     def grown():
         own = Engine(model, TOKENIZER, mesh, config, policy=policy, ppm=ppm, seed=3)
-        return own, grow(own, levels=3, score=True)[0]
+        return own, grow(own, levels=3, score=model.window is None)[0]  # one that sees little may write nothing
 
     layered, found = grown()
     assert by_layer.applies(layered._policy.config, mesh) and layered._policy.config.turned

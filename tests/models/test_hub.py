@@ -64,7 +64,6 @@ def test_a_round_trip_keeps_every_bit(layout, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, policy.parameters, again.parameters)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="torch is not installed")
 @pytest.mark.parametrize("layout", ["qwen2_untied", "phi3"])
 def test_bfloat16_is_read_as_float32_without_a_bit_lost(layout, tmp_path):
     """Whatever it holds: infinities, what is no number, and numbers below the normal ones too."""
@@ -81,9 +80,10 @@ def test_bfloat16_is_read_as_float32_without_a_bit_lost(layout, tmp_path):
         )
 
     jax.tree.map(check, narrow.parameters, wide.parameters)
-    np.testing.assert_array_equal(np.asarray(narrow.parameters["embedding"]), stored[name])
+    assert np.asarray(narrow.parameters["embedding"]).tobytes() == stored[name].tobytes()
 
 
+@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="torch is not installed")
 def test_transformers_reads_what_is_written(tmp_path):
     tiny.write(tmp_path / "a", "phi3")
     tokens, mask = tiny.batch()
