@@ -22,7 +22,16 @@ from rstar_jax.files.objects import (
     size,
     staged,
 )
-from rstar_jax.files.shards import Records, Shard, done_shards, missing_shards, shard_path, write_shard, writing_shard
+from rstar_jax.files.shards import (
+    Records,
+    Shard,
+    done_shards,
+    marker_path,
+    missing_shards,
+    shard_path,
+    write_shard,
+    writing_shard,
+)
 
 __all__ = [
     "Held",
@@ -34,6 +43,7 @@ __all__ = [
     "done_shards",
     "exists",
     "fetched",
+    "marker_path",
     "markers",
     "missing_shards",
     "names",

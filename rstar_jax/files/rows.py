@@ -27,6 +27,7 @@ _INFO, _FEATURES = "dataset_info.json", "features.json"
 _TEMPLATE = "{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}"
 _NOUN = "rows"
 _TEXT, _INTEGER, _FLOAT = "bytes_list", "int64_list", "float_list"
+_TEXTS = "texts"
 _LISTED = 5  # shards that are named in a message
 
 T = TypeVar("T")
@@ -144,6 +145,9 @@ class Rows(shards.Records[T]):
             raise ValueError("no row: no tf.train.Example") from None
         row = {}
         for name, kind, _ in self._names:
+            if kind == _TEXTS:
+                row[name] = tuple(v.decode("utf-8", "surrogatepass") for v in read[name].bytes_list.value)
+                continue
             values = getattr(read[name], kind).value
             if len(values) != 1:
                 raise ValueError(f"expected one value of {name!r}, got {len(values)}")
@@ -155,6 +159,9 @@ def _fields(features: tfds.features.FeaturesDict) -> list[tuple[str, str, tuple[
     """(name, how tf.train.Example holds it, the range of an integer) of every field, by name."""
     fields = []
     for name, feature in sorted(features.items()):
+        if isinstance(feature, tfds.features.Sequence):
+            fields.append((name, _TEXTS, (0, 0)))
+            continue
         dtype = np.dtype(feature.np_dtype)
         if isinstance(feature, tfds.features.Text):
             fields.append((name, _TEXT, (0, 0)))
@@ -178,7 +185,9 @@ def _encoder(fields: Sequence[tuple[str, str, tuple[int, int]]]) -> Callable[[Ma
         written = example.features.feature
         for name, kind, (least, most) in fields:
             value = row[name]
-            if kind == _TEXT:
+            if kind == _TEXTS:
+                written[name].bytes_list.value.extend(v.encode("utf-8", "surrogatepass") for v in value)
+            elif kind == _TEXT:
                 if not isinstance(value, str):
                     raise ValueError(f"field {name!r}: expected a text, got {value!r:.80}")
                 # The output of programs may hold lone surrogates, which UTF-8 cannot.

@@ -174,6 +174,11 @@ class Records(Sequence[T], Generic[T]):
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
+    @property
+    def sizes(self) -> list[int]:
+        """How many records each shard holds."""
+        return [end - start for start, end in itertools.pairwise([0, *self._ends])]
+
     def __getitem__(self, index: int) -> T:
         return self.__getitems__([range(len(self))[index]])[0]
 

@@ -18,12 +18,28 @@ from rstar_jax.search.protocols import Grader, Prefix, Step, StepSampler, StepSc
 from rstar_jax.search.published_selection import PublishedSelection
 from rstar_jax.search.sampling import Solution, sample_solutions, solution_answers
 from rstar_jax.search.scheduler import SearchStats, search, search_all
-from rstar_jax.search.selection import PairConfig, PreferencePair, correct_trajectories, preference_pairs
-from rstar_jax.search.storage import missing_shards, read_shard, read_trees, write_shard
+from rstar_jax.search.selection import (
+    PairConfig,
+    PreferencePair,
+    best_trajectories,
+    correct_trajectories,
+    preference_pairs,
+)
+from rstar_jax.search.storage import (
+    Ends,
+    ShardsWriter,
+    all_ends,
+    missing_shards,
+    read_shard,
+    read_trees,
+    shard_ends,
+    write_shard,
+)
 from rstar_jax.search.tree import Kind, Tree, tree_key
 
 __all__ = [
     "RULES",
+    "Ends",
     "Grader",
     "Kind",
     "PairConfig",
@@ -34,6 +50,7 @@ __all__ = [
     "ScoredAnswer",
     "SearchConfig",
     "SearchStats",
+    "ShardsWriter",
     "Solution",
     "Step",
     "StepSampler",
@@ -41,8 +58,10 @@ __all__ = [
     "Tree",
     "Verifier",
     "VoteConfig",
+    "all_ends",
     "beam_search",
     "best",
+    "best_trajectories",
     "choose",
     "correct_trajectories",
     "equivalence_classes",
@@ -55,6 +74,7 @@ __all__ = [
     "search",
     "search_all",
     "search_tree",
+    "shard_ends",
     "solution_answers",
     "tree_answers",
     "tree_key",

@@ -66,6 +66,7 @@ def search(
     scorer: StepScorer | None = None,
     seed: int = 0,
     trajectories: int = 1,
+    first_trajectory: int = 0,
     prompt: Callable[[str], str] = steps.prompt,
     scheduling: SchedulerConfig | None = None,
     stops: Sequence[str] = markers.STEP_STOPS,
@@ -74,7 +75,8 @@ def search(
 ) -> Iterator[Tree]:
     """The searched trees, each as it ends; a problem is read when there is a place for its tree, and not kept.
 
-    trajectories: independent searches, each with a tree of its own, of each problem. prompt: made of a question.
+    trajectories: independent searches, each with a tree of its own, of each problem; first_trajectory: the number of
+        the first of them, which keys its draws. prompt: made of a question.
     grader: None in a test-time search, which never sees the ground truth: its trees carry problems without answers.
     scorer: the PPM; None in a terminal-guided search. scheduling: `SchedulerConfig()` if None.
     on_progress: called after each turn. stats: counted up in place.
@@ -88,7 +90,7 @@ def search(
     trees = (
         plant(problem, sampler=sampler, config=config, seed=seed, trajectory=trajectory, prompt=prompt)
         for problem in problems
-        for trajectory in range(trajectories)
+        for trajectory in range(first_trajectory, first_trajectory + trajectories)
     )
     world = _World(
         sampler=sampler,
@@ -102,11 +104,15 @@ def search(
     return _grow(trees, scheduling or SchedulerConfig(), world, on_progress or (lambda stats: None))
 
 
-def search_all(problems: Sequence[Problem], *, trajectories: int = 1, seed: int = 0, **arguments: Any) -> list[Tree]:
+def search_all(
+    problems: Sequence[Problem], *, trajectories: int = 1, first_trajectory: int = 0, seed: int = 0, **arguments: Any
+) -> list[Tree]:
     """`search`, its trees in the order of `problems`; those of one problem stand behind each other."""
-    keys = [(problem.id, tree_key(seed, problem.id, t)) for problem in problems for t in range(trajectories)]
+    numbers = range(first_trajectory, first_trajectory + trajectories)
+    keys = [(problem.id, tree_key(seed, problem.id, number)) for problem in problems for number in numbers]
     found: dict[tuple[str, int], list[Tree]] = {}
-    for tree in search(problems, trajectories=trajectories, seed=seed, **arguments):
+    trees = search(problems, trajectories=trajectories, first_trajectory=first_trajectory, seed=seed, **arguments)
+    for tree in trees:
         found.setdefault((tree.problem.id, tree.key), []).append(tree)
     return [found[key].pop() for key in keys]
 

@@ -7,6 +7,7 @@ for the final answer, whole trajectories.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -55,14 +56,28 @@ def mean_q(tree: Tree, leaf: int) -> float:
     return float(np.mean(_path_q(tree, leaf)))
 
 
-def correct_trajectories(tree: Tree, n: int = 2) -> list[int]:
-    """The answer leaves of the n best correct trajectories, best first by (mean Q, lowest Q) of their steps.
+def best_trajectories(trees: Sequence[Tree], n: int = 2) -> list[tuple[int, int]]:
+    """(place of the tree, answer leaf) of the n best correct trajectories of all trees of one problem.
 
-    Trajectories with a step whose code failed are left out (paper: only steps that ran are kept); so are texts that
-    are already there.
+    Best first by (mean Q, lowest Q) of their steps. Trajectories with a step whose code failed are left out (paper:
+    only steps that ran are kept); so are texts that are already there.
     """
-    leaves = [leaf for leaf in tree.answers() if tree.correct[leaf] == 1 and _all_ran(tree, leaf)]
-    return _distinct(tree, sorted(leaves, key=lambda leaf: (-mean_q(tree, leaf), -min(_path_q(tree, leaf)))))[:n]
+    found = [
+        (place, leaf)
+        for place, tree in enumerate(trees)
+        for leaf in tree.answers()
+        if tree.correct[leaf] == 1 and _all_ran(tree, leaf)
+    ]
+    q = {(place, leaf): _path_q(trees[place], leaf) for place, leaf in found}
+    first: dict[str, tuple[int, int]] = {}
+    for place, leaf in sorted(found, key=lambda own: (-float(np.mean(q[own])), -min(q[own]))):
+        first.setdefault(trees[place].response_text(leaf), (place, leaf))
+    return list(first.values())[:n]
+
+
+def correct_trajectories(tree: Tree, n: int = 2) -> list[int]:
+    """The answer leaves of the n best correct trajectories of one tree (`best_trajectories`)."""
+    return [leaf for _, leaf in best_trajectories([tree], n)]
 
 
 def preference_pairs(tree: Tree, config: PairConfig) -> list[PreferencePair]:

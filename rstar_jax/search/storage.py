@@ -1,9 +1,12 @@
 """Searched trees on disk, shard by shard, as `rstar_jax.files` keeps records: one a tree, a done-marker a shard.
 
-A marker holds {"trees", "nodes"} besides. What has no marker was never written: a search that was killed goes on with
-`missing_shards`. Folders may be local or remote (`gs://`).
+A marker holds {"trees", "nodes", "ends"} besides: how the trees of each problem ended, so that who asks how hard a
+problem is reads no tree. What has no marker was never written: a search that was killed goes on with `missing_shards`.
+Folders may be local or remote (`gs://`).
 """
 
+import dataclasses
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,12 +14,54 @@ from etils import epath
 
 from rstar_jax import files
 from rstar_jax.files import done_shards, missing_shards, shard_path
+from rstar_jax.problems.problem import Problem
 from rstar_jax.search import record
 from rstar_jax.search.tree import Tree
 
-__all__ = ["Trees", "done_shards", "missing_shards", "read_shard", "read_trees", "shard_path", "write_shard", "writing"]
+__all__ = [
+    "Ends",
+    "ShardsWriter",
+    "Trees",
+    "all_ends",
+    "done_shards",
+    "missing_shards",
+    "read_shard",
+    "read_trees",
+    "shard_ends",
+    "shard_path",
+    "write_shard",
+    "writing",
+]
 
 _COMPRESSION = "brotli:6"  # among the options: within a byte a node of the smallest, ten times as fast
+
+
+@dataclasses.dataclass(frozen=True)
+class Ends:
+    """How the trees of a problem ended: answers that are right, wrong, undecided; and the tokens that were sampled."""
+
+    right: int = 0
+    wrong: int = 0
+    undecided: int = 0
+    tokens: int = 0
+
+    @classmethod
+    def of(cls, tree: Tree) -> "Ends":
+        """Those of one tree."""
+        grades = [int(tree.correct[leaf]) for leaf in tree.answers()]
+        right, wrong = grades.count(1), grades.count(0)
+        return cls(right, wrong, len(grades) - right - wrong, int(tree.sampled_tokens))
+
+    def __add__(self, other: "Ends") -> "Ends":
+        own, more = dataclasses.astuple(self), dataclasses.astuple(other)
+        return Ends(*(a + b for a, b in zip(own, more, strict=True)))
+
+    @property
+    def difficulty(self) -> str:
+        """'easy' if all answers are right, 'hard' if none is, as without an answer, else 'medium' (section 3.4)."""
+        if not self.right:
+            return "hard"
+        return "medium" if self.wrong or self.undecided else "easy"
 
 
 class TreeShard:
@@ -24,12 +69,15 @@ class TreeShard:
 
     def __init__(self, shard: files.Shard):
         self._shard = shard
-        self._shard.marker["nodes"] = 0
+        self._ends: dict[str, Ends] = {}
+        self._shard.marker |= {"nodes": 0, "ends": {}}
 
     def write(self, tree: Tree) -> None:
         """Adds a tree."""
         self._shard.write(record.pack(tree))
+        own = self._ends[tree.problem.id] = self._ends.get(tree.problem.id, Ends()) + Ends.of(tree)
         self._shard.marker["nodes"] += tree.size
+        self._shard.marker["ends"][tree.problem.id] = dataclasses.astuple(own)
 
 
 @contextmanager
@@ -45,6 +93,102 @@ def write_shard(folder: epath.PathLike, shard: int, total: int, trees: Iterable[
         for tree in trees:
             open_shard.write(tree)
     return shard_path(folder, shard, total)
+
+
+class ShardsWriter:
+    """Writes the trees of several shards at the same time, as they end; each shard is published with its last tree.
+
+    A shard's trees are written in the order of its problems, so that its bytes do not depend on which ended first;
+    those of open shards are held in memory. What is not whole when an error ends the block is not written.
+    """
+
+    def __init__(self, folder: epath.PathLike, total: int):
+        self._folder, self._total = folder, total
+        self._open: dict[int, _OpenShard] = {}
+        self._shard_of: dict[str, int] = {}
+
+    def __enter__(self) -> "ShardsWriter":
+        return self
+
+    def __exit__(self, kind: type | None, *exception) -> None:
+        if kind is None and self._open:
+            raise RuntimeError(f"{self._folder}: the search ended before the trees of shards {sorted(self._open)} did")
+
+    def begin(self, shard: int, problems: Sequence[Problem], trees: int) -> None:
+        """Opens a shard of so many trees of each problem; one without problems is published at once.
+
+        Raises: ValueError where a problem comes twice, in it or in another open shard.
+        """
+        ids = [problem.id for problem in problems]
+        if len(set(ids)) < len(ids) or self._shard_of.keys() & set(ids):
+            raise ValueError(f"{shard_path(self._folder, shard, self._total)}: ids of problems occur twice")
+        own = _OpenShard(ids, trees)
+        if own.is_whole:
+            write_shard(self._folder, shard, self._total, ())
+            return
+        self._open[shard] = own
+        self._shard_of.update((problem.id, shard) for problem in problems)
+
+    def add(self, tree: Tree) -> int | None:
+        """Takes a tree of an open shard; returns the shard if it was the last one, for then it is published.
+
+        Raises: KeyError for a tree of no problem of an open shard.
+        """
+        shard = self._shard_of[tree.problem.id]
+        own = self._open[shard]
+        own.add(tree)
+        if not own.is_whole:
+            return None
+        write_shard(self._folder, shard, self._total, own.ordered())
+        del self._open[shard]
+        for problem in own.problems:
+            del self._shard_of[problem]
+        return shard
+
+
+class _OpenShard:
+    """The trees of a shard, until all are there."""
+
+    def __init__(self, problems: Sequence[str], trees: int):
+        self.problems, self._left = problems, len(problems) * trees
+        self._found: dict[str, list[Tree]] = {problem: [] for problem in problems}
+
+    @property
+    def is_whole(self) -> bool:
+        return self._left == 0
+
+    def add(self, tree: Tree) -> None:
+        self._found[tree.problem.id].append(tree)
+        self._left -= 1
+
+    def ordered(self) -> Iterator[Tree]:
+        for problem in self.problems:
+            yield from sorted(self._found[problem], key=lambda tree: tree.key)
+
+
+def shard_ends(folder: epath.PathLike, shard: int, total: int) -> dict[str, Ends]:
+    """How the trees of each problem of a shard ended. Raises FileNotFoundError if its marker does not stand."""
+    path = files.marker_path(shard_path(folder, shard, total))
+    return _ends(files.read(path), str(path))
+
+
+def all_ends(folder: epath.PathLike, total: int) -> dict[str, Ends]:
+    """The same of all shards. Raises FileNotFoundError if one is not done."""
+    paths = [files.marker_path(shard_path(folder, shard, total)) for shard in range(total)]
+    found = files.markers(folder, ".done", also=[path.name for path in paths])
+    if missing := [path for path in paths if path.name not in found]:
+        raise FileNotFoundError(f"{missing[0]}: {len(missing)} of {total} shards are not done")
+    ends: dict[str, Ends] = {}
+    for path in paths:
+        ends |= _ends(found[path.name], str(path))
+    return ends
+
+
+def _ends(marker: bytes, where: str) -> dict[str, Ends]:
+    try:
+        return {problem: Ends(*own) for problem, own in json.loads(marker)["ends"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(f'{where}: expected a marker with "ends", as of a shard of trees') from None
 
 
 def read_shard(folder: epath.PathLike, shard: int, total: int) -> list[Tree]:

@@ -10,13 +10,17 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from rstar_jax.files import objects
 from rstar_jax.problems.problem import Problem
 from rstar_jax.search import (
+    Ends,
     Kind,
+    ShardsWriter,
     Tree,
+    all_ends,
     missing_shards,
     read_shard,
     read_trees,
     record,
     search_all,
+    shard_ends,
     storage,
     write_shard,
 )
@@ -183,3 +187,67 @@ def test_what_is_no_shard_is_named_in_one_line(tmp_path, trees):
     for broken in (b"", content[:70_000], b"x" * len(content)):
         path.write_bytes(broken)
         fault()
+
+
+def test_a_marker_says_how_the_trees_of_each_problem_ended(tmp_path, trees):
+    problems = scripted.problems(5)
+    more = search_all(
+        problems,
+        sampler=scripted.Sampler(),
+        verifier=scripted.Verifier(),
+        grader=scripted.Grader(),
+        config=scripted.CONFIG,
+        trajectories=2,
+        first_trajectory=1,
+    )
+    keys = {tree.key for tree in (*trees, *more)}
+    assert len(keys) == 15, "every tree of a round has a seed of its own"
+    write_shard(tmp_path, 0, 2, more[:6])
+    write_shard(tmp_path, 1, 2, more[6:])
+    found = all_ends(tmp_path, 2)
+    assert found == shard_ends(tmp_path, 0, 2) | shard_ends(tmp_path, 1, 2) and list(found) == [p.id for p in problems]
+    for problem in problems:
+        own = [tree for tree in more if tree.problem.id == problem.id]
+        grades = [tree.correct[leaf] for tree in own for leaf in tree.answers()]
+        tokens = sum(tree.sampled_tokens for tree in own)
+        assert found[problem.id] == Ends(grades.count(1), grades.count(0), grades.count(-1), tokens)
+    (tmp_path / "shard-00000-of-00002.done").unlink()
+    with pytest.raises(FileNotFoundError, match="1 of 2 shards are not done"):
+        all_ends(tmp_path, 2)
+    (tmp_path / "shard-00000-of-00002.done").write_text("{}")
+    with pytest.raises(ValueError, match='shard-00000-of-00002.done: expected a marker with "ends"'):
+        all_ends(tmp_path, 2)
+
+
+@pytest.mark.parametrize(
+    ("ends", "difficulty"),
+    [((3, 0, 0), "easy"), ((3, 1, 0), "medium"), ((3, 0, 1), "medium"), ((0, 2, 1), "hard"), ((0, 0, 0), "hard")],
+)
+def test_difficulty(ends, difficulty):
+    assert Ends(*ends).difficulty == difficulty
+    assert (Ends(*ends) + Ends(tokens=7)) == Ends(*ends, tokens=7)
+
+
+def test_shards_are_published_with_their_last_tree_whatever_the_order(tmp_path, trees):
+    problems = [tree.problem for tree in trees]
+    shards = [[0, 2, 4], [1, 3]]
+    for folder, order in (("a", range(5)), ("b", (4, 3, 0, 2, 1))):
+        with ShardsWriter(tmp_path / folder, 3) as writer:
+            for shard, own in enumerate(shards):
+                writer.begin(shard, [problems[i] for i in own], 1)
+            writer.begin(2, [], 1)
+            published = [writer.add(trees[i]) for i in order]
+            assert [shard for shard in published if shard is not None] == ([1, 0] if folder == "a" else [0, 1])
+        assert missing_shards(tmp_path / folder, 3) == []
+    assert records(read_shard(tmp_path / "b", 0, 3)) == records([trees[i] for i in shards[0]])
+    for path in (tmp_path / "a").iterdir():
+        assert (tmp_path / "b" / path.name).read_bytes() == path.read_bytes()
+    with pytest.raises(RuntimeError, match=r"ended before the trees of shards \[0\] did"):
+        with ShardsWriter(tmp_path / "c", 1) as writer:
+            writer.begin(0, problems, 1)
+            writer.add(trees[0])
+            with pytest.raises(ValueError, match="ids of problems occur twice"):
+                writer.begin(0, problems[:1], 1)
+    with pytest.raises(ValueError, match="ids of problems occur twice"):
+        ShardsWriter(tmp_path / "d", 1).begin(0, problems[:1] * 2, 1)
+    assert missing_shards(tmp_path / "c", 1) == [0] and not (tmp_path / "c").exists()
