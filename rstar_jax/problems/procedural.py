@@ -5,6 +5,7 @@ programs do it.
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping
 
@@ -17,27 +18,51 @@ _DRAWS = 3000  # for each question, until one is admissible and new, on average,
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProceduralProblems:
-    """Which problems a run is made of: {name in FAMILIES: how many of its levels 1, 2, ...}.
+    """A set of procedural problems, a source of problems as `sources` has them.
 
-    bootstrap: worked examples of each family: many easy ones and a thin tail of harder ones, without which a policy
-    never writes more steps than it has seen. rounds: for each round, problems of each family; their final answers are
-    the only labels. heldout: problems never trained on.
+    counts: {name in FAMILIES: how many problems of its levels 1, 2, ...}. split: stands before ids, and keys what is
+    drawn. worked: whether each has its worked example as its solution. avoid: a set none of whose questions is asked
+    again, nor any of those that it avoids itself.
     """
 
-    bootstrap: Mapping[str, tuple[int, ...]]
-    rounds: tuple[Mapping[str, tuple[int, ...]], ...]
-    heldout: Mapping[str, tuple[int, ...]]
+    counts: Mapping[str, tuple[int, ...]]
+    split: str
+    seed: int = 0
+    worked: bool = False
+    avoid: "ProceduralProblems | None" = None
 
     def __post_init__(self):
-        for counts in (self.bootstrap, *self.rounds, self.heldout):
-            for family, levels in counts.items():
-                if family not in FAMILIES:
-                    raise ValueError(f"ProceduralProblems: {family!r} is not one of {', '.join(FAMILIES)}")
-                there = len(FAMILIES[family].levels)
-                if len(levels) != there:
-                    raise ValueError(
-                        f"ProceduralProblems: {family!r}: expected {there} counts, one a level, got {levels}"
-                    )
+        for family, levels in self.counts.items():
+            if family not in FAMILIES:
+                raise ValueError(f"ProceduralProblems: {family!r} is not one of {', '.join(FAMILIES)}")
+            there = len(FAMILIES[family].levels)
+            if len(levels) != there:
+                raise ValueError(f"ProceduralProblems: {family!r}: expected {there} counts, one a level, got {levels}")
+
+    def read(self, *, blind: bool = False) -> list[Problem]:
+        """As `sources.Source.read`; by id."""
+        problems, _ = _drawn(self._key())
+        if self.worked and not blind:
+            return [dataclasses.replace(problem, solution=worked_example(problem)) for problem in problems]
+        return [problem.blind() for problem in problems] if blind else list(problems)
+
+    def _key(self) -> tuple:
+        counts = tuple((family, tuple(levels)) for family, levels in self.counts.items())
+        return (counts, self.split, self.seed, self.avoid and self.avoid._key())
+
+
+@functools.cache  # a set is avoided by several others
+def _drawn(key: tuple) -> tuple[tuple[Problem, ...], frozenset[str]]:
+    """The problems of a set, by id, and the questions that a set which avoids it avoids."""
+    counts, split, seed, avoid = key
+    seen = set(_drawn(avoid)[1]) if avoid else set()
+    problems = [
+        problem
+        for family, levels in counts
+        for level, count in enumerate(levels, start=1)
+        for problem in generate(family, level, count, split=split, seed=seed, avoid=seen)
+    ]
+    return tuple(sorted(problems, key=lambda problem: problem.id)), frozenset(seen)
 
 
 def generate(

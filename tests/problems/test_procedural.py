@@ -1,11 +1,13 @@
 """Procedural problems: worked examples are right, splits do not overlap, the data set keeps what it was given."""
 
+import dataclasses
 import re
 
 import pytest
 
-from rstar_jax.problems import datasets, procedural, sequences, shortcuts
+from rstar_jax.problems import procedural, sequences, shortcuts
 from rstar_jax.problems.families import FAMILIES
+from rstar_jax.problems.procedural import ProceduralProblems
 from rstar_jax.trajectory import markers, steps
 from rstar_jax.verifier import Request, Verifier
 
@@ -54,30 +56,32 @@ def test_what_is_to_be_avoided_is_avoided():
     assert not {p.question for p in first} & {p.question for p in second}
 
 
-def test_splits_of_the_data_set_share_no_question(tmp_path):
-    wanted = procedural.ProceduralProblems(
-        bootstrap={family: (30, 4, 2, 1) for family in ("chain_sum", "leg_counting")},
-        rounds=({"chain_sum": (2, 5, 5, 5), "leg_counting": (2, 5, 5, 5)}, {"leg_counting": (4, 10, 10, 10)}),
-        heldout={family: (6, 6, 6, 6) for family in ("chain_sum", "leg_counting")},
+def test_a_set_asks_nothing_that_those_before_it_asked():
+    both = ("chain_sum", "leg_counting")
+    heldout = ProceduralProblems(split="heldout", counts={family: (6, 6, 6, 6) for family in both})
+    worked = ProceduralProblems(
+        split="bootstrap", counts={family: (30, 4, 2, 1) for family in both}, worked=True, avoid=heldout
     )
-    datasets.prepare_procedural(tmp_path, wanted, 0)
-    splits = {name: datasets.read_problems(tmp_path, name) for name in ("bootstrap", "round_1", "round_2", "heldout")}
-    assert [len(problems) for problems in splits.values()] == [74, 34, 34, 48]
-    questions = [problem.question for problems in splits.values() for problem in problems]
+    first = ProceduralProblems(split="round_1", counts={family: (2, 5, 5, 5) for family in both}, avoid=worked)
+    second = ProceduralProblems(split="round_2", counts={"leg_counting": (4, 10, 10, 10)}, avoid=first)
+    sets = [own.read() for own in (heldout, worked, first, second)]
+    assert [len(problems) for problems in sets] == [48, 74, 34, 34]
+    questions = [problem.question for problems in sets for problem in problems]
     assert len(questions) == len(set(questions))
-    worked = {row["worked_example"] == "" for row in datasets.read(tmp_path, "round_1")}
-    assert worked == {True}  # final answers are the only labels
-    assert all(row["worked_example"] for row in datasets.read(tmp_path, "bootstrap"))
-    with pytest.raises(ValueError, match="has no split 'test'"):
-        datasets.read(tmp_path, "test")
+    assert all(
+        bool(problem.solution) == (own is sets[1]) for own in sets for problem in own
+    )  # answers alone are labels
+    assert sets == [own.read() for own in (heldout, worked, first, second)]
+    assert worked.read(blind=True) == [problem.blind() for problem in sets[1]]
+    other = dataclasses.replace(heldout, seed=1).read()
+    assert not {problem.question for problem in other} >= {problem.question for problem in sets[0]}
 
 
 def test_unknown_families_and_wrong_counts_are_refused():
-    counts = {"chain_sum": (1, 1, 1, 1)}
     with pytest.raises(ValueError, match="'algebra' is not one of"):
-        procedural.ProceduralProblems(bootstrap={"algebra": (1, 1, 1, 1)}, rounds=(), heldout=counts)
+        ProceduralProblems(split="a", counts={"algebra": (1, 1, 1, 1)})
     with pytest.raises(ValueError, match="expected 4 counts"):
-        procedural.ProceduralProblems(bootstrap=counts, rounds=({"chain_sum": (1, 1)},), heldout=counts)
+        ProceduralProblems(split="a", counts={"chain_sum": (1, 1)})
 
 
 @pytest.mark.parametrize(

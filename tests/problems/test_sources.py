@@ -11,12 +11,9 @@ from pyarrow import parquet
 from rstar_jax.problems import commands, datasets, named
 from rstar_jax.problems.fields import Fields
 from rstar_jax.problems.mixture import Mixture
-from rstar_jax.problems.procedural import ProceduralProblems
 from rstar_jax.problems.sources import FOLDER, FileProblems, ProblemSet, TfdsProblems
+from tests.problems import tfds_builder
 
-MADE = ProceduralProblems(
-    bootstrap={"leg_counting": (3, 2, 1, 1)}, rounds=({"leg_counting": (2, 3, 4, 2)},), heldout={"chain_sum": (1,) * 4}
-)
 OURS = ProblemSet(
     name="ours",
     repository="nobody/nothing",
@@ -118,7 +115,7 @@ def test_the_paper_s_problems_avoid_every_benchmark():
 
 
 def test_tfds_problems(tmp_path):
-    datasets.prepare_procedural(tmp_path, MADE, 3)
+    tfds_builder.prepare(tmp_path)
     source = TfdsProblems(folder=str(tmp_path), split="round_1")
     problems = source.read()
     assert [own.level for own in problems] == ["1"] * 2 + ["2"] * 3 + ["3"] * 4 + ["4"] * 2
@@ -134,8 +131,8 @@ def test_tfds_problems(tmp_path):
 
 
 def test_a_data_set_that_was_cut_off_does_not_count(tmp_path):
-    datasets.prepare_procedural(tmp_path, MADE, 3)
-    (whole,) = tmp_path.glob("*/*/1.0.0")
+    tfds_builder.prepare(tmp_path)
+    (whole,) = tmp_path.glob("*/1.0.0")
     broken = whole.parent / "incomplete.ABC_1.0.0"
     broken.mkdir()
     (broken / "dataset_info.json").write_text("{}")
@@ -149,7 +146,7 @@ def test_what_problems_may_say(tmp_path, monkeypatch):
     one = named.find(str(tmp_path / "files" / "a.jsonl"))
     assert one == FileProblems(files=(str(tmp_path / "files" / "a.jsonl"),)) and one.read()[0].id == "1"
     assert [own.id for own in named.find(str(tmp_path / "files")).read()] == ["a/1", "b/1"]
-    datasets.prepare_procedural(tmp_path / "toy", MADE, 3)
+    tfds_builder.prepare(tmp_path / "toy")
     with pytest.raises(ValueError, match="has the splits .*say one as"):
         named.find(str(tmp_path / "toy"))
     assert len(named.find(f"{tmp_path / 'toy'}:heldout").read()) == 4
