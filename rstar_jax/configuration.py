@@ -4,7 +4,7 @@ import contextlib
 import logging
 import pathlib
 import tokenize
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gin
@@ -80,20 +80,26 @@ def operative(root: Any, name: str | None = None) -> str:
 
     name: of the root, instead of its type's.
     """
-    lines: list[str] = []
+    return "".join(f"{name} = {value!r}\n" for name, value in _fields(name or type(root).__name__, root))
 
-    def walk(name: str, value: Any) -> None:
-        if hasattr(value, "__dataclass_fields__"):
-            for field in value.__dataclass_fields__:
-                walk(f"{name}.{field}", getattr(value, field))
-        elif isinstance(value, tuple) and any(hasattr(item, "__dataclass_fields__") for item in value):
-            for index, item in enumerate(value):
-                walk(f"{name}[{index}]", item)
-        else:
-            lines.append(f"{name} = {value!r}\n")
 
-    walk(name or type(root).__name__, root)
-    return "".join(lines)
+def _fields(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The fields of a configuration, those of its parts among them, each with its whole name."""
+    if hasattr(value, "__dataclass_fields__"):
+        for field in value.__dataclass_fields__:
+            yield from _fields(f"{name}.{field}", getattr(value, field))
+    elif isinstance(value, tuple) and any(hasattr(item, "__dataclass_fields__") for item in value):
+        for index, item in enumerate(value):
+            yield from _fields(f"{name}[{index}]", item)
+    else:
+        yield name, value
+
+
+def _refuse_missing(config: Any) -> None:
+    """gin itself sees a `%gin.REQUIRED` in a field, but not one that came through a macro."""
+    for name, value in _fields(type(config).__name__, config):
+        if value is gin.REQUIRED:
+            raise ValueError(f"{name} must be set; the head of the gin file says by which name")
 
 
 def run(mode: Callable[..., None], files: Sequence[str], bindings: Sequence[str], flags: dict[str, Any]) -> None:
@@ -113,6 +119,7 @@ def run(mode: Callable[..., None], files: Sequence[str], bindings: Sequence[str]
         kind = mode.__annotations__[name]
         try:
             flags = flags | {name: gin.get_configurable(kind)()}
+            _refuse_missing(flags[name])
         except (TypeError, ValueError) as error:
             raise ValueError(f"gin: {error}") from error
     mode(**flags)

@@ -11,7 +11,11 @@ import sys
 
 # mode: (module, function, its flags; one that ends in "!" is required)
 MODES = {
-    "evolve": ("rstar_jax.evolution.commands", "evolve", ("run_dir", "redo")),
+    "evolve": (
+        "rstar_jax.evolution.commands",
+        "evolve",
+        ("run_dir", "redo", "phase", "worker", "dry_run"),
+    ),
     "status": ("rstar_jax.evolution.commands", "status", ("run_dir",)),
     "search": ("rstar_jax.evolution.commands", "search", ("run_dir", "policy", "ppm", "problems", "output!")),
     "evaluate": (
@@ -44,6 +48,9 @@ SUMMARIES = {
 }
 HELP = {
     "run_dir": "the run folder",
+    "phase": "the only phase that is done, such as 2_search_1",
+    "worker": "which of several processes on one run this is, such as 3/8, counted from 0",
+    "dry_run": "prints the phases, what is missing of them and what it will cost, and does nothing",
     "redo": "a phase that is made again, such as 2_policy, with all that depends on it",
     "problems": 'a file of {"question", "answer"}, a folder, or a set of gin/problems; default: the held-out problems',
     "data": "JSONL file, or a data set folder of a run; default: of the run's last round",
@@ -57,6 +64,7 @@ HELP = {
     "kind": "which model",
 }
 DEFAULTS = {"run_dir": "runs/local", "kind": "policy"}
+SWITCHES = ("dry_run",)
 CHOICES = {"dtype": ("bfloat16", "float32"), "kind": ("policy", "ppm")}
 BAD_INPUT = (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError)
 
@@ -72,6 +80,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         sub.add_argument("--gin.NAME", metavar="VALUE", dest="_binding", help="a field of it, as Class.field=VALUE")
         for flag in names:
             name = flag.rstrip("!")
+            if name in SWITCHES:
+                sub.add_argument(f"--{name}", action="store_true", help=HELP[name])
+                continue
             told = f"{HELP[name]} (default: {DEFAULTS[name]})" if name in DEFAULTS and "!" not in flag else HELP[name]
             sub.add_argument(
                 f"--{name}",

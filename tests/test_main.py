@@ -69,15 +69,15 @@ def test_a_malformed_problem_file_is_named_with_its_line(capsys, tmp_path):
 def test_a_run_of_another_configuration(capsys, tmp_path):
     marker = {"settings": "seed = 1\n", "inputs": {}, "rows": [], "place": 0}
     (tmp_path / "done").mkdir()
-    (tmp_path / "done" / "0_problems.json").write_text(json.dumps(marker))
+    (tmp_path / "done" / "0_examples.json").write_text(json.dumps(marker))
     status, line = run(capsys, "evolve", f"--run_dir={tmp_path}")
-    assert status == 2 and "0_problems was made with another configuration" in line and "--redo=0_problems" in line
+    assert status == 2 and "0_examples was made with another configuration" in line and "--redo=0_examples" in line
     assert [path.name for path in tmp_path.iterdir()] == ["done"]  # nothing was written before it was looked at
 
 
 def test_a_phase_that_there_is_not(capsys, tmp_path):
     status, line = run(capsys, "evolve", f"--run_dir={tmp_path}", "--redo=9_search")
-    assert status == 2 and "--redo=9_search: expected one of 0_problems, 0_base, " in line
+    assert status == 2 and "--redo=9_search: expected one of 0_problems_heldout, 0_examples, 0_base, " in line
 
 
 def test_a_full_disk_is_exit_status_1(capsys, monkeypatch, tmp_path):
@@ -90,13 +90,15 @@ def test_a_full_disk_is_exit_status_1(capsys, monkeypatch, tmp_path):
 
 
 def test_the_default_configuration_is_whole():
-    configuration.parse([], ["evolution.EvolutionConfig.seed=7"])
+    configuration.parse([], ["SEED=7"])
     import gin
 
     config = gin.get_configurable(EvolutionConfig)()
-    assert config.seed == 7 and len(config.rounds) == 4
-    assert [settings.search.value_mode for settings in config.rounds] == ["terminal", "terminal", "ppm", "ppm"]
-    assert "EvolutionConfig.rounds[3].search.value_mode = 'ppm'" in configuration.operative(config)
+    seeds = {config.seed, config.base.examples.seed, config.rounds[3].problems.seed, config.rounds[3].ppm.seed}
+    assert seeds == {7} and len(config.rounds) == 4
+    modes = [own.search.value_mode for settings in config.rounds for own in settings.passes]
+    assert modes == ["terminal", "terminal", "ppm", "ppm"]
+    assert "EvolutionConfig.rounds[3].passes[0].search.value_mode = 'ppm'" in configuration.operative(config)
     assert (config.evaluation.search.trees, config.evaluation.search.vote) == (1, VoteConfig())
 
 
@@ -115,10 +117,11 @@ def test_a_gin_file_of_ones_own_includes_ours(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     own = tmp_path / "elsewhere" / "own.gin"
     own.write_text("include 'local.gin'\nROLLOUTS = 3\n")
-    configuration.parse([str(own)], ["evolution.EvolutionConfig.seed=7"])
+    configuration.parse([str(own)], ["SEED=7"])
     import gin
 
-    assert gin.get_configurable(EvolutionConfig)().seed == 7
+    config = gin.get_configurable(EvolutionConfig)()
+    assert config.seed == 7 and config.rounds[0].passes[0].search.rollouts == 3
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from rstar_jax.evaluation.config import EvaluationConfig, minuends
 from rstar_jax.evaluation.measure import measure
 from rstar_jax.evaluation.measurements import Bench, EqualTokens, Greedy, Measurement, Samples, Search
 from rstar_jax.evaluation.pairs import pair_accuracy
-from rstar_jax.evaluation.programs import false_positive_share
+from rstar_jax.evaluation.programs import wrong_programs
 from rstar_jax.evaluation.trajectories import scaling_curve, search_answers, search_trees
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "Samples",
     "Search",
     "differences",
-    "false_positive_share",
     "grade_answers",
     "headline_problems",
     "mean_and_error",
@@ -36,4 +35,5 @@ __all__ = [
     "search_answers",
     "search_trees",
     "summarise",
+    "wrong_programs",
 ]

@@ -15,19 +15,39 @@ from rstar_jax.evolution import data as training_data
 from rstar_jax.evolution import progress
 from rstar_jax.evolution.config import EvolutionConfig, WorldConfig
 from rstar_jax.evolution.evolve import evolve as run_evolution
-from rstar_jax.evolution.run_folder import RunFolder
+from rstar_jax.evolution.forecast import forecast
+from rstar_jax.evolution.run import benchmark_set, problems_folder
+from rstar_jax.evolution.run_folder import RunFolder, Worker
 from rstar_jax.evolution.world import open_world, policy_loss, preference_loss
 from rstar_jax.problems import Problem, jsonl, named
 from rstar_jax.problems.problem import level_order
-from rstar_jax.problems.sources import Source, TfdsProblems
+from rstar_jax.problems.sources import Source
+from rstar_jax.problems.stored import StoredProblems
 from rstar_jax.report import report as write_report
 from rstar_jax.search import Tree, missing_shards, read_shard, write_shard
 from rstar_jax.training import trainer
 
 
-def evolve(*, config: EvolutionConfig, run_dir: str, redo: str | None) -> None:
-    """All rounds; prints the path of the report as its last line."""
-    print(run_evolution(config, run_dir, redo))
+def evolve(
+    *,
+    config: EvolutionConfig,
+    run_dir: str,
+    redo: str | None,
+    phase: str | None,
+    worker: str | None,
+    dry_run: bool,
+) -> None:
+    """All rounds; prints the path of the report as its last line.
+
+    worker: "3/8", one of several processes that share the run. phase: the only one that is done.
+    dry_run: prints what there is to do, and does nothing.
+    """
+    process = Worker.parse(worker)
+    if dry_run:
+        for shown in forecast(config, run_dir):
+            progress.output.print(shown)
+        return
+    print(run_evolution(config, run_dir, redo=redo, phase=phase, worker=process))
 
 
 def status(*, run_dir: str) -> None:
@@ -181,8 +201,15 @@ def _with_markers(model: models.Policy) -> models.Policy:
 
 
 def _problems(run_dir: str, name: str | None) -> Source:
-    """What `--problems` names, or the held-out problems of the run."""
-    return TfdsProblems(folder=f"{run_dir}/problems", split="heldout") if name is None else named.find(name)
+    """What `--problems` names, or the problems of the run's first benchmark."""
+    if name is not None:
+        return named.find(name)
+    prefix = benchmark_set("")
+    there = [path.name for path in problems_folder(run_dir, "").glob(f"{prefix}*")]
+    if len(there) != 1:
+        told = ", ".join(f"{run_dir}/problems/{own}" for own in sorted(there)) or "a file, a folder or a set"
+        raise FileNotFoundError(f"--problems: not given, and {run_dir} has {len(there)} benchmarks; expected {told}")
+    return StoredProblems(problems_folder(run_dir, there[0]))
 
 
 def _rows(source: str, fields: tuple[str, ...]) -> list[dict]:

@@ -1,90 +1,24 @@
-"""From trees to training data, and from training data to batches."""
+"""From training data to batches."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import numpy as np
-import tensorflow_datasets as tfds
 from etils import epath
 
 from rstar_jax.evolution import progress
 from rstar_jax.files import rows
-from rstar_jax.search import (
-    PairConfig,
-    PublishedSelection,
-    Tree,
-    correct_trajectories,
-    preference_pairs,
-    published_selection,
-)
 from rstar_jax.training import TrainingConfig, batches
 from rstar_jax.trajectory import steps
 from rstar_jax.trajectory.tokenizer import Tokenizer
-
-POLICY_FEATURES = {
-    "id": tfds.features.Text(),
-    "question": tfds.features.Text(),
-    "response": tfds.features.Text(),
-}
-PREFERENCE_FEATURES = {
-    "id": tfds.features.Text(),
-    "question": tfds.features.Text(),
-    "prefix": tfds.features.Text(),
-    "chosen": tfds.features.Text(),
-    "rejected": tfds.features.Text(),
-    "kind": tfds.features.Text(),
-    "weight": np.float32,
-}
 
 Example = TypeVar("Example")
 BatchAt = Callable[[int], batches.Batch]
 
 
-def policy_rows(trees: Sequence[Tree], trajectories: int, selection: PairConfig | PublishedSelection) -> list[dict]:
-    """The correct trajectories of each problem that the policy learns from (section 3.1: the top two by mean Q)."""
-    if isinstance(selection, PublishedSelection):
-        found = published_selection.correct_trajectories(trees, trajectories)
-    else:
-        found = [(i, leaf) for i, tree in enumerate(trees) for leaf in correct_trajectories(tree, trajectories)]
-    return [
-        {
-            "id": f"{trees[i].problem.id}/{leaf}",
-            "question": trees[i].problem.question,
-            "response": trees[i].response_text(leaf),
-        }
-        for i, leaf in found
-    ]
-
-
-def preference_rows(trees: Iterable[Tree], selection: PairConfig | PublishedSelection) -> list[dict]:
-    """The preference pairs of each tree that the PPM learns from (section 3.3)."""
-    published = isinstance(selection, PublishedSelection)
-    pairs_of = published_selection.preference_pairs if published else preference_pairs
-    return [
-        {
-            "id": f"{tree.problem.id}/{index}",
-            "question": tree.problem.question,
-            "prefix": pair.prefix,
-            "chosen": pair.chosen,
-            "rejected": pair.rejected,
-            "kind": pair.kind,
-            "weight": np.float32(pair.weight),
-        }
-        for tree in trees
-        for index, pair in enumerate(pairs_of(tree, selection))
-    ]
-
-
-def write_rows(folder: epath.PathLike, found: Sequence[dict], features: dict) -> None:
-    """Writes a round's data set; one that was there counts no more from the first moment on."""
-    rows.write_shard(folder, 0, 1, found, features)
-    rows.finish(folder, features, {"train": 1})
-
-
 def read_rows(folder: epath.PathLike) -> list[dict]:
-    """The rows of a round's data set, by id."""
+    """The rows of a round's data set, in the order of problems."""
     with rows.Rows(folder) as found:
-        return sorted(found, key=lambda row: row["id"])
+        return sorted(found, key=lambda row: row["problem"])
 
 
 def policy_examples(rows: Sequence[dict], tokenizer: Tokenizer, config: TrainingConfig) -> list[batches.PolicyExample]:

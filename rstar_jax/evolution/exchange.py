@@ -16,7 +16,7 @@ def import_model(*, config: EvolutionConfig, model: str, run_dir: str, kind: str
     """
     folder = RunFolder(run_dir)
     target = folder.round(0) / kind
-    if models.is_model(target) or (kind == "policy" and folder.is_done(f"0_{BASE}")):
+    if models.is_model(target) or (kind == "policy" and folder.is_done(BASE)):
         raise FileExistsError(f"--run_dir={run_dir}: has a {kind} already, {target}; expected a new run folder")
     mesh, source = make_mesh(config.mesh), models.find(model)
     if kind == "policy":
@@ -32,8 +32,7 @@ def import_model(*, config: EvolutionConfig, model: str, run_dir: str, kind: str
     if kind == "policy":
         settings = {IMPORTED: model, "parameter_dtype": loaded.config.parameter_dtype}
         outputs = ("round_0/policy",)
-        with folder.held():
-            folder.run([Phase(name=f"0_{BASE}", round=0, settings=settings, inputs=(), outputs=outputs, work=write)])
+        folder.run([Phase(name=BASE, round=0, settings=settings, inputs=(), outputs=outputs, work=write)])
     else:
         write()
     print(target)

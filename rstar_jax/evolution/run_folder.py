@@ -2,18 +2,23 @@
 
     RUN/done/2_policy.json     written when all stands that the phase writes: {"settings", "inputs", "rows", "place"}
     RUN/begun/2_policy.json    written before its work begins: {"settings", "inputs"}
-    RUN/plan.json              the names of all phases
-    RUN/run.lease              one process at a time works on a run
+    RUN/plan.json              all phases, in order
+    RUN/leases/2_policy.lease  one process at a time does a phase, or a shard of one
 
 A phase's marker says what it was made with: the settings that it depends on, and a digest of each marker that it built
 on. Another mesh, another number of workers or one more round is no other run; another learning rate is, from the phase
 on that it is for.
+
+Any number of processes may work on a run. Each does the first phase that is not done, whose inputs are, and that nobody
+else does; of a phase in shards, those shards. Where a process dies, another takes over.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
+import os
+import re
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -23,6 +28,38 @@ from etils import epath
 from rstar_jax import configuration, files, json_lines
 
 _PLAN = "plan.json"
+_POLL_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Worker:
+    """One of several processes that share a run: it begins with the shards s for which s % total == index."""
+
+    index: int = 0
+    total: int = 1
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Worker":
+        """Of "3/8", counted from 0; None is the only one. Raises ValueError."""
+        if text is None:
+            return cls()
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not match or int(match[1]) >= int(match[2]):
+            raise ValueError(f"--worker={text}: expected INDEX/TOTAL, such as 0/8 to 7/8")
+        return cls(index=int(match[1]), total=int(match[2]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shards:
+    """The part of a phase's work that comes in pieces.
+
+    folder: where FOLDER/shard-00003-of-00008.done says that one is done, in the run. work: does those that it is given,
+    and asks for the next when it has a place for it.
+    """
+
+    folder: str
+    total: int
+    work: Callable[["Taken"], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +69,8 @@ class Phase:
     name: unique in the run. round: of its numbers. settings: {name: what it depends on}, dataclasses or plain values,
         or the text of them, as a marker has it.
     inputs: the phases whose results it reads. outputs: files and folders of the run that it writes.
-    work: does it; where it was cut off, it goes on with what is there or begins again.
+    shards: done first, by any process. work: does the phase, or what is left when its shards are done; where it was cut
+        off, it goes on with what is there or begins again.
     """
 
     name: str
@@ -41,6 +79,7 @@ class Phase:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     work: Callable[[], None]
+    shards: Shards | None = None
 
     @property
     def title(self) -> str:
@@ -50,14 +89,59 @@ class Phase:
 
 def dependents(name: str, phases: Sequence[Phase]) -> list[Phase]:
     """The phase of that name, and those that are built on it, in order. Raises: ValueError if there is none."""
-    names = [phase.name for phase in phases]
-    if name not in names:
-        raise ValueError(f"--redo={name}: expected one of {', '.join(names)}")
-    found = {name}
+    found = {named(name, phases, "--redo").name}
     for phase in phases:
         if found & set(phase.inputs):
             found.add(phase.name)
     return [phase for phase in phases if phase.name in found]
+
+
+def named(name: str, phases: Sequence[Phase], flag: str = "--phase") -> Phase:
+    """The phase of that name. Raises: ValueError, which names the flag, if there is none."""
+    for phase in phases:
+        if phase.name == name:
+            return phase
+    raise ValueError(f"{flag}={name}: expected one of {', '.join(phase.name for phase in phases)}")
+
+
+class Taken(Iterator[int]):
+    """The shards of a phase that this process may do: its own first, then what others have left.
+
+    Each is leased when it is asked for, until it is done or the work on shards ends.
+    """
+
+    def __init__(self, folder: "RunFolder", phase: Phase, worker: Worker, leases: dict[str, files.Lease]):
+        self._folder, self._phase, self._leases = folder, phase, leases
+        missing = folder.missing_shards(phase.shards)
+        self._order = sorted(missing, key=lambda shard: (shard % worker.total != worker.index, shard))
+        self._held: dict[int, files.Lease] = {}
+        self.count = 0  # of those that were taken
+
+    def has_any(self) -> bool:
+        """Whether some shard may be missing."""
+        return bool(self._order)
+
+    def __next__(self) -> int:
+        self._release([shard for shard in self._held if self._folder.has_shard(self._phase.shards, shard)])
+        while self._order:
+            shard = self._order.pop(0)
+            lease = self._folder.lease(f"{self._phase.name}-{shard:05d}", self._leases)
+            if not lease.acquire():
+                continue
+            self._held[shard] = lease
+            if not self._folder.has_shard(self._phase.shards, shard):
+                self.count += 1
+                return shard
+            self._release([shard])
+        raise StopIteration
+
+    def close(self) -> None:
+        """Gives all back."""
+        self._release(list(self._held))
+
+    def _release(self, shards: Sequence[int]) -> None:
+        for shard in shards:
+            self._held.pop(shard).release()
 
 
 class RunFolder:
@@ -68,7 +152,7 @@ class RunFolder:
         self._rows: list[dict[str, Any]] = []
 
     def round(self, number: int) -> epath.Path:
-        """The folder of a round; 0 is the bootstrap."""
+        """The folder of a round; 0 is what was before the first."""
         return self.path / f"round_{number}"
 
     def add(self, *, round: int, name: str, value: float, split: str, **more: Any) -> None:
@@ -81,33 +165,99 @@ class RunFolder:
 
     def settings(self, phase: str) -> str | None:
         """What the phase was done with, as text; None if it is not done."""
-        marker = self._markers("done").get(phase)
+        marker = self._markers("done", [phase]).get(phase)
         return None if marker is None else marker["settings"]
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keeps other processes out of the run. Raises `files.Held`, which names the one that is in it."""
-        with files.Lease(self.path / "run.lease"):
-            yield
+    def rows(self, phase: str) -> list[dict[str, Any]] | None:
+        """The numbers of a phase that is done; None if it is not."""
+        marker = self._markers("done", [phase]).get(phase)
+        return None if marker is None else marker["rows"]
 
-    def run(self, phases: Sequence[Phase]) -> None:
-        """Does the phases that are not done, in order.
+    def lease(self, name: str, known: dict[str, files.Lease]) -> files.Lease:
+        """The lease of a job; the same object each time, which sees whether another process still refreshes it."""
+        return known.setdefault(name, files.Lease(self.path / "leases" / f"{name}.lease"))
 
-        Raises: ValueError, before anything is written, if one was done or begun with other settings than it has now.
+    def missing_shards(self, shards: Shards) -> list[int]:
+        """The shards that are not done, by one listing, which may be old."""
+        return files.missing_shards(self.path / shards.folder, shards.total)
+
+    def has_shard(self, shards: Shards, shard: int) -> bool:
+        """Whether a shard is done."""
+        return files.exists(files.marker_path(files.shard_path(self.path / shards.folder, shard, shards.total)))
+
+    def run(
+        self,
+        phases: Sequence[Phase],
+        worker: Worker | None = None,
+        only: str | None = None,
+        say: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        """Does the phases that are not done, with other processes, until all are. only: one of them, if not all.
+
+        say: what is told that others are waited for.
+        Raises: ValueError, before anything is written, if one was done or begun with other settings than it has now, or
+        if `only` builds on what is not done.
         """
         self.check(phases)
-        files.publish(self.path / _PLAN, json.dumps([phase.name for phase in phases]))
-        done = self._markers("done")
-        for place, phase in enumerate(phases):
-            if phase.name not in done:
-                made_of = self._made_of(phase, done)
+        planned = [
+            {"name": own.name, "shards": own.shards and {"folder": own.shards.folder, "total": own.shards.total}}
+            for own in phases
+        ]
+        files.publish(self.path / _PLAN, json.dumps(planned))
+        names, leases, waited = [phase.name for phase in phases], {}, set()
+        done = self._markers("done", names)
+        wanted = phases if only is None else [named(only, phases)]
+        while left := [phase for phase in wanted if phase.name not in done]:
+            ready = [phase for phase in left if set(phase.inputs) <= done.keys()]
+            if only is not None and not ready:
+                missing = [name for name in left[0].inputs if name not in done]
+                raise ValueError(f"--phase={only}: builds on {', '.join(missing)}, expected them to be done")
+            for phase in ready:
+                if self._do(phase, done, names.index(phase.name), worker or Worker(), leases):
+                    break
+            else:
+                if (name := ready[0].name) not in waited:
+                    waited.add(name)
+                    say(f"waits for {name}, {leases[name].holder if name in leases else 'which others do'}")
+                time.sleep(_POLL_SECONDS)
+            done |= self._markers("done", [phase.name for phase in phases if phase.name not in done])
+
+    def _do(
+        self,
+        phase: Phase,
+        done: Mapping[str, Mapping[str, Any]],
+        place: int,
+        worker: Worker,
+        leases: dict[str, files.Lease],
+    ) -> bool:
+        """Does of a phase what nobody else does; whether there was something."""
+        made_of, start = self._made_of(phase, done), time.perf_counter()
+        self._rows = []
+        if phase.shards is not None:
+            taken = Taken(self, phase, worker, leases)
+            if taken.has_any():
                 files.publish(self._marker("begun", phase.name), json.dumps(made_of))
-                self._rows, start = [], time.perf_counter()
+                try:
+                    phase.shards.work(taken)
+                finally:
+                    taken.close()
+            if self.missing_shards(phase.shards):
+                return taken.count > 0
+        lease = self.lease(phase.name, leases)
+        if not lease.acquire():
+            return False
+        try:
+            if not self.is_done(phase.name):
+                files.publish(self._marker("begun", phase.name), json.dumps(made_of))
                 phase.work()
                 seconds = time.perf_counter() - start
                 self.add(round=phase.round, name="phase_seconds", value=seconds, split="train", phase=phase.title)
-                done[phase.name] = {**made_of, "rows": self._rows, "place": place}
-                files.publish(self._marker("done", phase.name), json.dumps(done[phase.name]))
+                lease.check()
+                marker = {**made_of, "rows": self._rows, "place": place}
+                files.publish(self._marker("done", phase.name), json.dumps(marker))
+        finally:
+            lease.release()
+        return True
 
     def status(self) -> list[tuple[str, str, float | None]]:
         """(name, state, seconds) of every phase that was planned when the run was started last.
@@ -118,9 +268,13 @@ class RunFolder:
             raise FileNotFoundError(f"--run_dir={self.path}: no run there")
         done, begun = self._markers("done"), self._markers("begun")
         found = []
-        for name in json.loads(files.read(self.path / _PLAN)):
+        for planned in json.loads(files.read(self.path / _PLAN)):
+            name, shards = planned["name"], planned["shards"]
             seconds = [row["value"] for row in done.get(name, {"rows": ()})["rows"] if row["name"] == "phase_seconds"]
             state = "done" if name in done else "begun" if name in begun else ""
+            if state == "begun" and shards:
+                left = len(files.missing_shards(self.path / shards["folder"], shards["total"]))
+                state = f"{shards['total'] - left} of {shards['total']} shards"
             found.append((name, state, seconds[0] if seconds else None))
         return found
 
@@ -146,7 +300,15 @@ class RunFolder:
                 )
 
     def drop(self, phases: Sequence[Phase]) -> None:
-        """Removes what these phases have made; they are done again."""
+        """Removes what these phases have made; they are done again.
+
+        Raises: `files.Held`, before anything is removed, while another process is at work on one of them.
+        """
+        for file in files.names(self.path / "leases"):
+            job = file.partition(".lease")[0]
+            if any(job == phase.name or job.startswith(f"{phase.name}-") for phase in phases):
+                with files.Lease(self.path / "leases" / f"{job}.lease"):
+                    pass
         for phase in reversed(phases):  # what was built on others goes first: a kill leaves no phase without its inputs
             files.remove(self._marker("done", phase.name))
             for output in phase.outputs:
@@ -173,10 +335,9 @@ class RunFolder:
             )
 
     def log_start(self, **facts: Any) -> None:
-        """Adds a line to `starts.jsonl`: on what the run was begun, or went on."""
-        file = self.path / "starts.jsonl"
-        before = file.read_text() if file.exists() else ""
-        files.publish(file, before + json.dumps(facts) + "\n")
+        """Keeps on what a process has begun, or gone on with, the run: `starts/TIME-HOST-PID.json`."""
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        files.publish(self.path / "starts" / f"{stamp}-{socket.gethostname()}-{os.getpid()}.json", json.dumps(facts))
 
     def _made_of(self, phase: Phase, done: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         inputs = {name: _digest(done[name]) for name in phase.inputs if name in done}
@@ -185,11 +346,17 @@ class RunFolder:
     def _marker(self, kind: str, phase: str) -> epath.Path:
         return self.path / kind / f"{phase}.json"
 
-    def _markers(self, kind: str) -> dict[str, dict[str, Any]]:
-        """{phase: its marker}, in the order of phases, from one listing."""
+    def _markers(self, kind: str, names: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+        """{phase: its marker}, in the order of phases: of these, or of all by one listing."""
+        folder = self.path / kind
+        if names is None:
+            contents = files.markers(folder, ".json")
+        else:
+            read = files.read_all([self._marker(kind, name) for name in names])
+            contents = {os.path.basename(path): content for path, content in read.items()}
         found = {}
-        for name, content in files.markers(self.path / kind, ".json").items():
-            where = str(self.path / kind / name)
+        for name, content in contents.items():
+            where = str(folder / name)
             marker = json_lines.value(content.decode("utf-8", "replace"), where, digits=False)
             wanted = {"settings": str, "inputs": dict} | ({"rows": list, "place": int} if kind == "done" else {})
             if not isinstance(marker, dict) or any(not isinstance(marker.get(k), v) for k, v in wanted.items()):

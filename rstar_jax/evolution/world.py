@@ -106,7 +106,8 @@ class World:
 def open_world(config: WorldConfig) -> Iterator[World]:
     """The world of a run. Ends verifier and grader however the run ends."""
     keep_programs()
-    with Verifier(limits=config.limits, workers=config.verifier_workers) as verifier, Grader() as grader:
+    verifier = Verifier(limits=config.limits, workers=config.verifier_workers)
+    with verifier, Grader(config.grader_workers) as grader:
         yield World(
             mesh=make_mesh(config.mesh),
             decoding=config.decoding,

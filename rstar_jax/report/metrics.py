@@ -16,6 +16,7 @@ _OPTIONAL = {
     "level": str,
     "source": str,
     "phase": str,
+    "benchmark": str,
     "step": int,
     "kind": str,
     "trajectories": int,
@@ -32,7 +33,7 @@ class Metric:
 
     trajectories: searches a problem, of a point of a scaling curve. levels: those of the headline, whose mean it is; it
     stands behind the mean over all and is shown in its place. n, error: problems, and the standard error of their mean.
-    tokens: sampled a problem.
+    tokens: sampled a problem. benchmark: the held-out problems that were measured, where a run has several.
     """
 
     round: int
@@ -49,13 +50,26 @@ class Metric:
     n: int | None = dataclasses.field(default=None, compare=False)
     error: float | None = dataclasses.field(default=None, compare=False)
     tokens: float | None = dataclasses.field(default=None, compare=False)
+    benchmark: str | None = dataclasses.field(default=None, compare=False)
 
 
 class Metrics:
-    """The numbers of a run. Of rows of one name, round and level the last counts: the headline, or measured again."""
+    """The numbers of a run. Of rows of one name, round and level the last counts: the headline, or measured again.
+
+    Held-out numbers are those of the first benchmark. benchmarks: {name: the numbers of one}, the first among them.
+    """
 
     def __init__(self, metrics: Iterable[Metric]):
-        self._metrics = {dataclasses.replace(metric, value=0.0): metric for metric in metrics}
+        metrics = list(metrics)
+        names = dict.fromkeys(metric.benchmark for metric in metrics if metric.benchmark)
+        first = next(iter(names), None)
+        self._metrics = {
+            dataclasses.replace(metric, value=0.0): metric for metric in metrics if metric.benchmark in (None, first)
+        }
+        self.benchmarks: dict[str, Metrics] = {first: self} if first else {}
+        for name in list(names)[1:]:
+            own = (dataclasses.replace(metric, benchmark=None) for metric in metrics if metric.benchmark == name)
+            self.benchmarks[name] = Metrics(own)
 
     def __iter__(self) -> Iterator[Metric]:
         return iter(self._metrics.values())

@@ -34,7 +34,7 @@ def report(run_dir: epath.PathLike) -> epath.Path:
     if not run_dir.is_dir():
         raise FileNotFoundError(f"no run folder at {run_dir}: --run_dir must name the folder that `rstar evolve` wrote")
     metrics = read_metrics(run_dir)
-    groups = [tables.gains_table(metrics), tables.scaling_table(metrics)]
+    groups = [tables.benchmark_table(metrics), tables.gains_table(metrics), tables.scaling_table(metrics)]
     groups += (tables.group_table(metrics, group) for group in ("level", "source"))
     trees = _trees(run_dir)
     folder = run_dir / "report"
@@ -55,12 +55,12 @@ def report(run_dir: epath.PathLike) -> epath.Path:
 
 
 def _trees(run_dir: epath.Path) -> list[tuple[int, tree_view.TreeView]]:
-    """(round, tree) of every round that has trees."""
+    """(round, tree) of every round that has trees: of its first pass."""
     found = []
-    for folder in run_dir.iterdir():
-        match = re.fullmatch(r"round_(\d+)", folder.name)
-        if match and (folder / "trees").is_dir():
-            tree = tree_view.choose(storage.read_trees(folder / "trees"))
+    for name in files.names(run_dir):
+        match = re.fullmatch(r"round_(\d+)", name)
+        if match:
+            tree = tree_view.choose(storage.read_trees(run_dir / name / "trees_1"))
             if tree is not None:
                 found.append((int(match[1]), tree_view.view(tree)))
     return sorted(found, key=lambda item: item[0])

@@ -201,6 +201,27 @@ def group_table(metrics: Metrics, group: str) -> Table | None:
     return Table(f"Held-out accuracy by {group}", group, tuple((title, "") for *_, title in wanted), tuple(rows))
 
 
+def benchmark_table(metrics: Metrics) -> Table | None:
+    """One row a benchmark: greedy by round, then what the last round has besides; None for a run with one benchmark."""
+    if len(metrics.benchmarks) < 2:
+        return None
+    shown = [(f"greedy, round {round}", "greedy_accuracy", round) for round in metrics.rounds()]
+    for column in columns(samples(metrics))[1:6]:
+        measured = [own for each in metrics.benchmarks.values() for own in by_round(each, column.name)]
+        if measured:
+            shown.append((f"{column.title}, round {max(measured)}", column.name, max(measured)))
+    found = {
+        name: [own.get(number, round, HELD_OUT) for _, number, round in shown]
+        for name, own in metrics.benchmarks.items()
+    }
+    kept = [place for place in range(len(shown)) if any(row[place] for row in found.values())]
+    rows = [
+        Row(name, tuple(with_error(row[place]) if row[place] else MISSING for place in kept))
+        for name, row in found.items()
+    ]
+    return Table("Benchmarks", "benchmark", tuple((shown[place][0], "") for place in kept), tuple(rows))
+
+
 def scaling_table(metrics: Metrics) -> Table | None:
     """One row a selection rule, one column a number of trajectories, of the last round that has a scaling curve."""
     found = [metric for metric in metrics if metric.name.startswith(SCALING) and metric.trajectories]
@@ -231,15 +252,11 @@ def gains_table(metrics: Metrics) -> Table | None:
 def phase_seconds(metrics: Metrics) -> dict[str, dict[int, float]]:
     """Seconds by phase, in the order in which phases were first seen, and round.
 
-    Parts of a phase, such as `evaluate_control` of `evaluate`, count as the phase.
+    Parts of a phase, such as `search_2` or `evaluate_control`, count as the phase.
     """
-    found = metrics.named("phase_seconds")
-    names = {metric.phase for metric in found}
     phases: dict[str, dict[int, float]] = {}
-    for metric in found:
-        name = metric.phase or "unnamed"
-        whole = name.split("_")[0]
-        in_rounds = phases.setdefault(whole if whole in names else name, {})
+    for metric in metrics.named("phase_seconds"):
+        in_rounds = phases.setdefault((metric.phase or "unnamed").split("_")[0], {})
         in_rounds[metric.round] = in_rounds.get(metric.round, 0.0) + metric.value
     return phases
 

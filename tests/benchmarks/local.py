@@ -31,7 +31,7 @@ def main() -> None:
     configuration.parse([], [])
     config = gin.get_configurable(EvolutionConfig)()
     mesh = make_mesh(config.mesh)
-    model, decoding, training = config.model, config.decoding, config.rounds[0].policy
+    model, decoding, training = config.base.model, config.decoding, config.rounds[0].policy
     tokenizer = Tokenizer.train(["a = 1 + 2"] * 10, model.vocabulary_size)
     policy = parameters.initialise(Decoder, model, mesh, 0)
     count = parameters.count(policy)
@@ -42,7 +42,7 @@ def main() -> None:
         Prefix(key=(i,), text="", tokens=tuple(int(t) for t in rng.integers(11, len(tokenizer), length)))
         for i in range(rows)
     ]
-    candidates = config.rounds[0].search.candidates
+    candidates = config.rounds[0].passes[0].search.candidates
     engine = Engine(model, tokenizer, mesh, decoding, policy=policy)
 
     def expand() -> None:

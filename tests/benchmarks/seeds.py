@@ -1,6 +1,6 @@
 """The README's tables of the embedded default, from the run folders of several seeds: mean and standard error.
 
-for seed in 0 1 2 3 4; do launch/local.sh evolve --run_dir=runs/$seed --gin.EvolutionConfig.seed=$seed; done
+for seed in 0 1 2 3 4; do launch/local.sh evolve --run_dir=runs/$seed --gin.SEED=$seed; done
 python -m tests.benchmarks.seeds runs/0 runs/1 runs/2 runs/3 runs/4
 """
 

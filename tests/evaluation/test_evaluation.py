@@ -5,7 +5,7 @@ import numpy as np
 from rstar_jax import evaluation
 from rstar_jax.problems import Problem
 from rstar_jax.problems.families import FAMILIES
-from rstar_jax.search import Kind, Tree
+from rstar_jax.search import Kind, Tree, correct_trajectories
 from rstar_jax.search.tree import Node
 from rstar_jax.verifier import Verifier
 
@@ -38,8 +38,13 @@ def test_a_right_answer_by_a_wrong_program_is_found():
     reordered = tree_of("a = 4 - 4", "b = a + 4", "c = b + 3", "print(c)")
     lucky = tree_of("a = 4 + 4", "b = a - 1", "print(b)")
     with Verifier(workers=1) as verifier:
-        assert evaluation.false_positive_share([right, reordered], verifier, trajectories=2) == (0.0, 2)
-        assert evaluation.false_positive_share([right, lucky], verifier, trajectories=2) == (0.5, 2)
+        chosen = {
+            name: (tree, *correct_trajectories(tree))
+            for name, tree in (("right", right), ("reordered", reordered), ("lucky", lucky))
+        }
+        assert evaluation.wrong_programs([chosen["right"], chosen["reordered"]], verifier) == (0, 2)
+        assert evaluation.wrong_programs([chosen["right"], chosen["lucky"]], verifier) == (1, 2)
+        assert evaluation.wrong_programs([], verifier) == (0, 0)
 
 
 def test_pair_accuracy_by_kind():

@@ -45,9 +45,9 @@ class ScriptedEngine(AtOnce):
 
     def _step(self, prefix, sample, stops):
         rng = random.Random(f"{self.seed}{prefix.key}{sample}")
-        question = prefix.text.split(f"{markers.USER}:\n")[1].split(f"\n{markers.ASSISTANT}")[0]
+        question = prefix.text.split(f"{markers.USER}:\n")[-1].split(f"\n{markers.ASSISTANT}")[0]
         nodes = _nodes(question)
-        written = prefix.text.split(markers.ASSISTANT)[1]
+        written = prefix.text.split(markers.ASSISTANT)[-1]  # behind worked problems, if there are any
         if markers.END_OF_OUTPUT in written:
             output = written.split(markers.OUTPUT)[1].split(markers.END_OF_OUTPUT)[0]
             text, stop = steps.boxed(output.split()[0]), markers.END_OF_ANSWER

@@ -18,14 +18,15 @@ from transformers import PreTrainedTokenizerFast
 from rstar_jax import models
 from rstar_jax.decoding import DecodingConfig
 from rstar_jax.evaluation import EqualTokens, EvaluationConfig, Greedy, Samples, Search, measurements
-from rstar_jax.evolution import commands, data
+from rstar_jax.evolution import annotate, commands, data, train
 from rstar_jax.evolution import evolve as evolve_module
-from rstar_jax.evolution.config import EvolutionConfig, RoundConfig
-from rstar_jax.evolution.run_folder import RunFolder
+from rstar_jax.evolution.config import Benchmark, EvolutionConfig, Pass, Round, Scratch
+from rstar_jax.evolution.run import Run
+from rstar_jax.evolution.run_folder import Phase, RunFolder
 from rstar_jax.models import DecoderConfig
 from rstar_jax.partitioning import MeshConfig
-from rstar_jax.problems.datasets import read_problems
 from rstar_jax.problems.procedural import ProceduralProblems
+from rstar_jax.problems.stored import StoredProblems, write_problems
 from rstar_jax.search import PairConfig, SchedulerConfig, SearchConfig, VoteConfig, read_trees
 from rstar_jax.training import TrainingConfig
 from rstar_jax.trajectory import markers
@@ -44,18 +45,30 @@ SEARCH = SearchConfig(
 TRAINING = TrainingConfig(steps=4, batch=4, learning_rate=1e-3, buckets=(192,), checkpoint_every=2)
 
 
+HELDOUT = ProceduralProblems(split="heldout", counts={"chain_sum": (3, 3, 3, 3)})
+EXAMPLES = ProceduralProblems(split="bootstrap", counts={"chain_sum": (12, 3, 2, 2)}, worked=True, avoid=HELDOUT)
+ROUND_1 = ProceduralProblems(split="round_1", counts={"chain_sum": (2, 3, 3, 0)}, avoid=EXAMPLES)
+ROUND_2 = dataclasses.replace(ROUND_1, split="round_2", avoid=ROUND_1)
+
+
 def config():
-    first = RoundConfig(search=SEARCH, policy=TRAINING, ppm=TRAINING, pairs=PairConfig())
-    second = dataclasses.replace(first, search=dataclasses.replace(SEARCH, value_mode="ppm"))
+    """Two rounds; the second has two passes, of which the other searches what the first did not solve at once."""
+    first = Round(
+        passes=(Pass(search=SEARCH),), policy=TRAINING, ppm=TRAINING, pairs=PairConfig(), problems=ROUND_1, replay=0.3
+    )
+    augmented = dataclasses.replace(SEARCH, value_mode="ppm")
+    passes = (Pass(search=augmented), Pass(search=augmented, only=("medium", "hard"), trees=2))
     return EvolutionConfig(
-        model=DecoderConfig(vocabulary_size=384, layers=1, embed=16, heads=2, kv_heads=1, head=8, mlp=16),
-        problems=ProceduralProblems(
-            bootstrap={"chain_sum": (12, 3, 2, 2)},
-            rounds=({"chain_sum": (2, 3, 3, 0)},) * 2,
-            heldout={"chain_sum": (3, 3, 3, 3)},
+        base=Scratch(
+            model=DecoderConfig(vocabulary_size=384, layers=1, embed=16, heads=2, kv_heads=1, head=8, mlp=16),
+            training=TRAINING,
+            examples=EXAMPLES,
+            questions=(ROUND_1, ROUND_2),
         ),
-        bootstrap=TRAINING,
-        rounds=(first, second),
+        rounds=(first, dataclasses.replace(first, passes=passes, problems=ROUND_2)),
+        benchmarks=(Benchmark(name="heldout", problems=HELDOUT),),
+        control=True,
+        overlap=False,
         decoding=DecodingConfig(
             max_prefix_tokens=192,
             max_step_tokens=8,
@@ -90,7 +103,8 @@ def settled(run_dir):
 
 def left_behind(run_dir):
     """Trees and data of all rounds."""
-    trees = [[tree.to_dict() for tree in read_trees(run_dir / f"round_{n}" / "trees")] for n in (1, 2)]
+    passes = ("round_1/trees_1", "round_2/trees_1", "round_2/trees_2")
+    trees = [[tree.to_dict() for tree in read_trees(run_dir / own)] for own in passes]
     rows = [
         data.read_rows(run_dir / f"round_{n}" / kind) for n in (1, 2) for kind in ("policy_data", "preference_data")
     ]
@@ -180,7 +194,9 @@ def test_heldout_trees_carry_no_answer(undisturbed):
 
 def test_search_and_evaluate_by_command(undisturbed, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("rstar_jax.evolution.world.World", ScriptedWorld)
-    problems = [problem for problem in read_problems(undisturbed / "problems", "heldout") if problem.level == "2"]
+    problems = [
+        problem for problem in StoredProblems(undisturbed / "problems/benchmark_heldout").read() if problem.level == "2"
+    ]
     file = tmp_path / "problems.jsonl"
     file.write_text("".join(json.dumps({"question": p.question, "answer": p.answers[0]}) + "\n" for p in problems))
     greedy, samples, search, equal = config().evaluation.measurements
@@ -258,7 +274,16 @@ class Killed(Exception):
     pass
 
 
-PHASES = ("0_base", "1_search", "1_select", "1_policy", "2_ppm", "2_control", "2_evaluate_search")
+PHASES = (
+    "0_base",
+    "1_search_1",
+    "1_select",
+    "1_policy",
+    "2_search_2",
+    "2_ppm",
+    "2_control",
+    "2_evaluate_heldout_search",
+)
 
 
 def test_a_run_cut_off_in_every_phase_ends_the_same(undisturbed, tmp_path, monkeypatch):
@@ -286,28 +311,47 @@ def test_a_run_cut_off_in_every_phase_ends_the_same(undisturbed, tmp_path, monke
     assert left_behind(tmp_path) == left_behind(undisturbed)
 
 
-def test_a_search_cut_off_repeats_no_shard_that_is_done(tmp_path, monkeypatch):
-    problems, searched = scripted.problems(7), []
-    world = types.SimpleNamespace(engine=lambda *_, **__: scripted.Sampler(), verifier=scripted.Verifier(), grader=None)
-    evolution = evolve_module.Evolution(dataclasses.replace(config(), shards=3), RunFolder(tmp_path), world)
-    monkeypatch.setattr(evolution, "_problems", lambda split: problems)
-    monkeypatch.setattr(evolution, "_policy", lambda number: None)
-    monkeypatch.setattr(evolution, "_note_speed", lambda *_: None)
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_search_cut_off_repeats_no_shard_that_is_done(tmp_path, monkeypatch, overlap):
+    settings = dataclasses.replace(config(), shards=3, overlap=overlap, scheduling=SchedulerConfig(in_flight=2))
+    run = Run(config=settings, folder=RunFolder(tmp_path))
+    write_problems(tmp_path / "problems/round_1", scripted.problems(7), 3)
+    searched, whole = [], annotate.search
 
-    def search(asked, *, sampler, verifier, on_progress, stats, **_):
-        searched.append([problem.id for problem in asked])
-        if len(searched) == 2:
-            raise Killed
+    class Engine(scripted.Sampler):
+        def begin(self):
+            pass
+
+    def search(problems, *, verifier, sampler, stats, on_progress, **_):
+        def asked():
+            for problem in problems:
+                searched.append(problem.id)
+                yield problem
+                if len(searched) == 6:
+                    raise Killed
+
         grader, settings = scripted.Grader(), scripted.CONFIG
-        return whole(asked, sampler=sampler, verifier=verifier, grader=grader, config=settings, stats=stats)
+        return whole(asked(), sampler=sampler, verifier=verifier, grader=grader, config=settings, stats=stats)
 
-    whole = evolve_module.search
-    monkeypatch.setattr(evolve_module, "search", search)
+    monkeypatch.setattr(annotate, "search", search)
+    monkeypatch.setattr(annotate.SearchedPass, "_engine", lambda self: Engine())
+    monkeypatch.setattr(annotate._Speed, "write", lambda self, workers: None)
+    run.world = types.SimpleNamespace(
+        verifier=types.SimpleNamespace(workers=1, submit=scripted.Verifier().submit), grader=None
+    )
+    own = annotate.SearchedPass(run, 1, 1)
+    phase = Phase(
+        name="1_search_1", round=1, settings={}, inputs=(), outputs=(), work=lambda: None, shards=own.shards()
+    )
     with pytest.raises(Killed):
-        evolution.annotate(1)
-    evolution.annotate(1)
-    assert searched == [[f"sum_{i}" for i in shard] for shard in ((0, 3, 6), (1, 4), (1, 4), (2, 5))]
-    assert {tree.problem.id for tree in read_trees(tmp_path / "round_1" / "trees")} == {p.id for p in problems}
+        run.folder.run([phase])
+    missing = run.folder.missing_shards(own.shards())
+    assert overlap or missing == [2]
+    before, searched[:] = len(searched), [None] * 6  # from here on nobody is killed
+    run.folder.run([phase])
+    shards = [[f"sum_{i}" for i in shard] for shard in ((0, 3, 6), (1, 4), (2, 5))]
+    assert before == 6 and searched[6:] == [name for shard in missing for name in shards[shard]]
+    assert {tree.problem.id for tree in read_trees(tmp_path / "round_1" / "trees_1")} == {f"sum_{i}" for i in range(7)}
 
 
 @pytest.mark.slow
@@ -337,9 +381,9 @@ def test_kill_minus_nine(tmp_path):
 
 def test_what_is_left_of_removed_checkpoints_is_never_gone_on_from(tmp_path, monkeypatch):
     """A kill while the checkpoints of a finished training are removed, at whatever file."""
-    evolution = evolve_module.Evolution(config(), RunFolder(tmp_path), types.SimpleNamespace())
+    run = Run(config=config(), folder=RunFolder(tmp_path))
     monkeypatch.setattr(models, "save", lambda model, path: None)
-    training = evolution.folder.round(1) / "policy_training"
+    training = run.folder.round(1) / "policy_training"
     (training / "5").mkdir(parents=True)
     (training / "5" / "metadata").write_text("{}")
 
@@ -351,9 +395,9 @@ def test_what_is_left_of_removed_checkpoints_is_never_gone_on_from(tmp_path, mon
 
     monkeypatch.setattr(type(training), "rmtree", killed)
     with pytest.raises(Killed):
-        evolution._keep(1, "policy", None)
+        train._keep(run, 1, "policy", None)
     assert not training.exists()
     monkeypatch.undo()
     monkeypatch.setattr(models, "save", lambda model, path: None)
-    evolution._keep(1, "policy", None)
-    assert [path.name for path in evolution.folder.round(1).iterdir()] == []
+    train._keep(run, 1, "policy", None)
+    assert [path.name for path in run.folder.round(1).iterdir()] == []

@@ -79,11 +79,10 @@ def test_a_run_from_an_imported_base_goes_all_the_way(tmp_path, monkeypatch, cap
     """import -> evolve -> evaluate, as a user would; the base is wider than the model of gin, and stays as it is."""
     monkeypatch.setattr("rstar_jax.evolution.world.World", ScriptedWorld)
     whole = config()
-    asked = dataclasses.replace(whole.problems, rounds=whole.problems.rounds[:1])
-    settings = dataclasses.replace(whole, rounds=whole.rounds[:1], problems=asked)
+    settings = dataclasses.replace(whole, rounds=whole.rounds[:1])
     problems = procedural.generate("chain_sum", 1, 30, split="corpus", seed=0)
     tokenizer = Tokenizer.train([procedural.worked_example(problem) for problem in problems], 300)
-    decoder = dataclasses.replace(whole.model, embed=24, rope_theta=1e6)
+    decoder = dataclasses.replace(whole.base.model, embed=24, rope_theta=1e6)
     models.save(models.fresh(decoder, make_mesh(whole.mesh), tokenizer, seed=5), tmp_path / "checkpoint")
     run = tmp_path / "run"
     import_model(config=settings, model=str(tmp_path / "checkpoint"), run_dir=str(run), kind="policy", dtype=None)

@@ -3,14 +3,14 @@
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from rstar_jax import files
-from rstar_jax.evolution.run_folder import Phase, RunFolder, dependents
+from rstar_jax.evolution.run_folder import Phase, RunFolder, Shards, Worker, dependents
 from tests.evolution.scripted import numbers
 
 
@@ -136,23 +136,142 @@ def test_what_was_made_of_other_inputs_is_refused(tmp_path):
         RunFolder(tmp_path).run(changed)
 
 
-def test_a_second_process_is_kept_out_and_a_dead_one_is_not(tmp_path):
+class Shared:
+    """base, then a phase of shards, then one that sums them up: what each process did stands in LOG."""
+
+    TOTAL = 6
+
+    def __init__(self, path, seconds=0.0):
+        self.folder, self.seconds = RunFolder(path), seconds
+
+    def note(self, what):
+        with open(self.folder.path / "log", "a") as log:
+            log.write(f"{what} {os.getpid()}\n")
+
+    def shard(self, taken):
+        for shard in taken:
+            self.note(f"shard {shard}")
+            time.sleep(self.seconds)
+            path = files.shard_path(self.folder.path / "trees", shard, self.TOTAL)
+            files.publish(files.marker_path(path), str(shard))
+
+    def plan(self):
+        def phase(name, inputs, work, shards=None):
+            return Phase(name=name, round=0, settings={}, inputs=inputs, outputs=("trees",), work=work, shards=shards)
+
+        def total():
+            assert not self.folder.missing_shards(shards)
+            self.note("total")
+            self.folder.add(round=0, name="total", value=float(self.TOTAL), split="train")
+
+        shards = Shards(folder="trees", total=self.TOTAL, work=self.shard)
+        return [
+            phase("0_base", (), lambda: self.note("base")),
+            phase("1_search", ("0_base",), total, shards),
+            phase("1_policy", ("1_search",), lambda: self.note("policy")),
+        ]
+
+    def log(self):
+        return [line.rsplit(" ", 1) for line in (self.folder.path / "log").read_text().splitlines()]
+
+
+def start(path, seconds, worker):
     script = (
-        "import sys, time; from rstar_jax.evolution.run_folder import RunFolder\n"
-        "with RunFolder(sys.argv[1]).held(): print('held', flush=True); time.sleep(600)"
+        "import sys; from tests.evolution.test_run_folder import Shared; "
+        "from rstar_jax.evolution.run_folder import Worker\n"
+        "own = Shared(sys.argv[1], float(sys.argv[2])); own.folder.run(own.plan(), Worker.parse(sys.argv[3]))"
     )
-    first = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", script, str(path), str(seconds), worker])
+
+
+def test_two_processes_share_a_run_and_one_that_is_killed_is_made_up_for(tmp_path):
+    workers = [start(tmp_path, 1.0, f"{index}/2") for index in range(2)]
     try:
-        assert first.stdout.readline() == "held\n"
-        with pytest.raises(files.Held, match=f"process {first.pid} on "), RunFolder(tmp_path).held():
-            pass
-        os.kill(first.pid, signal.SIGKILL)
-        first.wait()
-        with RunFolder(tmp_path).held():
-            pass
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            done = Shared(tmp_path).log() if (tmp_path / "log").exists() else []
+            if {pid for what, pid in done if what.startswith("shard")} == {str(own.pid) for own in workers}:
+                break
+            time.sleep(0.05)
+        workers[1].kill()
+        assert workers[0].wait(timeout=120) == 0
     finally:
-        first.kill()
-        first.wait()
+        for own in workers:
+            own.kill()
+            own.wait()
+    done = Shared(tmp_path).log()
+    assert [what for what, _ in done if not what.startswith("shard")] == ["base", "total", "policy"]
+    shards = [what for what, _ in done if what.startswith("shard")]
+    assert set(shards) == {f"shard {shard}" for shard in range(Shared.TOTAL)}
+    assert len(shards) <= Shared.TOTAL + 1  # the one that was cut off, once more
+    assert len({pid for what, pid in done if what.startswith("shard")}) == 2
+    assert [name for name, state, _ in RunFolder(tmp_path).status() if state == "done"] == [
+        "0_base",
+        "1_search",
+        "1_policy",
+    ]
+
+
+def test_a_worker_begins_with_its_own_shards(tmp_path):
+    run = Shared(tmp_path)
+    run.folder.run(run.plan(), Worker.parse("1/3"))
+    shards = [what for what, _ in run.log() if what.startswith("shard")]
+    assert shards == [f"shard {shard}" for shard in (1, 4, 0, 2, 3, 5)]
+    for text in ("3/3", "a/2", "1", "-1/2"):
+        with pytest.raises(ValueError, match=f"--worker={text}: expected INDEX/TOTAL"):
+            Worker.parse(text)
+
+
+def test_one_phase_alone_wants_its_inputs(tmp_path):
+    run = Shared(tmp_path)
+    with pytest.raises(ValueError, match="--phase=1_search: builds on 0_base, expected them to be done"):
+        run.folder.run(run.plan(), only="1_search")
+    with pytest.raises(ValueError, match="--phase=2_search: expected one of 0_base, 1_search, 1_policy"):
+        run.folder.run(run.plan(), only="2_search")
+    run.folder.run(run.plan(), only="0_base")
+    assert [what for what, _ in run.log()] == ["base"]
+    run.folder.run(run.plan(), only="1_search")
+    assert ("1_policy", "") in [(name, state) for name, state, _ in run.folder.status()]
+
+
+def test_what_is_begun_says_how_many_shards_are_left(tmp_path):
+    run = Shared(tmp_path)
+    files.publish(files.marker_path(files.shard_path(tmp_path / "trees", 0, run.TOTAL)), "")
+
+    def cut_off(taken):
+        raise KeyboardInterrupt
+
+    plan = run.plan()
+    plan[1] = dataclasses.replace(plan[1], shards=dataclasses.replace(plan[1].shards, work=cut_off))
+    with pytest.raises(KeyboardInterrupt):
+        run.folder.run(plan)
+    assert run.folder.status()[1] == ("1_search", "1 of 6 shards", None)
+
+
+def test_what_is_at_work_is_not_dropped(tmp_path):
+    run = Shared(tmp_path)
+    run.folder.run(run.plan())
+    held = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time; from rstar_jax import files\n"
+            "with files.Lease(sys.argv[1]): print('held', flush=True); time.sleep(600)",
+            str(tmp_path / "leases" / "1_search-00002.lease"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert held.stdout.readline() == "held\n"
+        with pytest.raises(files.Held, match=f"process {held.pid} on "):
+            run.folder.drop(dependents("1_search", run.plan()))
+        assert run.folder.is_done("1_search") and not run.folder.missing_shards(run.plan()[1].shards)
+    finally:
+        held.kill()
+        held.wait()
+    run.folder.drop(dependents("1_search", run.plan()))
+    assert not run.folder.is_done("1_search") and len(run.folder.missing_shards(run.plan()[1].shards)) == run.TOTAL
 
 
 def test_another_configuration_of_a_folder_is_refused(tmp_path):

@@ -106,5 +106,5 @@ def make(folder: pathlib.Path, lines: list[dict] | None = None, rounds: int = 3)
     (run / "done" / "0_all.json").write_text(json.dumps({"rows": lines}), encoding="utf-8")
     (run / "config.gin").write_text('NAME = "<b>bold</b>"\nROUNDS = 4\n', encoding="utf-8")
     for round in range(1, rounds):
-        storage.write_shard(run / f"round_{round}" / "trees", 0, 1, [tree("a-unsolved", solved=False), tree()])
+        storage.write_shard(run / f"round_{round}" / "trees_1", 0, 1, [tree("a-unsolved", solved=False), tree()])
     return run

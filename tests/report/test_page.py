@@ -228,7 +228,7 @@ def test_missing_folder_is_one_clear_line(tmp_path):
 
 
 def test_trees_of_unfinished_shards_are_not_shown(tmp_path):
-    folder = tmp_path / "round_1" / "trees"
+    folder = tmp_path / "round_1" / "trees_1"
     path = storage.write_shard(folder, 0, 1, [run_folder.tree()])
     path.with_suffix(".done").unlink()
     assert "Searched trees" not in report(tmp_path).read_text(encoding="utf-8")

@@ -167,4 +167,4 @@ def test_the_gin_file_changes_the_search_of_test_time_alone():
     configuration.parse(["local.gin", "search/beam.gin"], [])
     config = gin.get_configurable(EvolutionConfig)()
     assert config.evaluation.search.config.beam_width == 8
-    assert {settings.search.beam_width for settings in config.rounds} == {None}
+    assert {own.search.beam_width for settings in config.rounds for own in settings.passes} == {None}

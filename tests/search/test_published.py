@@ -6,9 +6,15 @@ import pytest
 
 import gin
 from rstar_jax import configuration
-from rstar_jax.evolution import data
 from rstar_jax.evolution.config import EvolutionConfig
-from rstar_jax.search import PairConfig, PublishedSelection, SearchConfig, published, published_selection, search_all
+from rstar_jax.search import (
+    PublishedSelection,
+    SearchConfig,
+    correct_trajectories,
+    published,
+    published_selection,
+    search_all,
+)
 from rstar_jax.search.expansion import TOO_DEEP
 from rstar_jax.search.tree import Kind
 from rstar_jax.trajectory import markers
@@ -117,15 +123,15 @@ def test_a_search_that_nobody_judges():
 def test_rows_and_pairs_of_the_released_code():
     tree = garden().tree
     assert [tree.text[leaf] for _, leaf in published_selection.ranked_trajectories([tree])] == ["c1", "a1", "a3"]
-    assert [row["response"] for row in data.policy_rows([tree], 2, PublishedSelection())] == ["Cc1", "Aa1"]
-    assert [row["response"] for row in data.policy_rows([tree], 1, PairConfig())] == ["Cc1"]
+    assert [tree.text[leaf] for _, leaf in published_selection.correct_trajectories([tree], 2)] == ["c1", "a1"]
+    assert [tree.text[leaf] for leaf in correct_trajectories(tree, 1)] == ["c1"]
     candidates = published_selection.pair_candidates(tree, follow="all")
     found = [(tree.text[pair.chosen], tree.text[pair.rejected], pair.positives, pair.negatives) for pair in candidates]
     # A is positive and negative; failures are neither. Under A, one wrong answer stands against both right ones.
     assert found == [("C", "B", 2, 2), ("C", "A", 2, 2), ("A", "B", 2, 2), ("a1", "a2", 2, 1), ("a3", "a2", 2, 1)]
     loose = PublishedSelection(edit_distance=1)
-    assert {row["weight"] for row in data.preference_rows([tree], loose)} == {0.25, 0.5}
-    assert data.preference_rows([tree], PublishedSelection()) == []
+    assert {pair.weight for pair in published_selection.preference_pairs(tree, loose)} == {0.25, 0.5}
+    assert published_selection.preference_pairs(tree, PublishedSelection()) == []
     with pytest.raises(ValueError, match="follow must be one of"):
         PublishedSelection(follow="none")
 
@@ -140,7 +146,7 @@ def test_the_gin_file():
     config = gin.get_configurable(EvolutionConfig)()
     assert isinstance(config.rounds[0].pairs, PublishedSelection)
     assert config.value_scale == 5.0
-    assert config.rounds[2].search == SearchConfig(
+    assert config.rounds[2].passes[0].search == SearchConfig(
         candidates=12,
         rollouts=48,
         max_depth=16,

@@ -1,0 +1,131 @@
+"""The base of a run, and the trainings of its rounds."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TypeVar
+
+from rstar_jax import models
+from rstar_jax.evolution import data, progress
+from rstar_jax.evolution.config import Checkpoint
+from rstar_jax.evolution.run import EXAMPLES, Run
+from rstar_jax.evolution.select import policy_data, preference_data
+from rstar_jax.evolution.world import policy_loss, preference_loss
+from rstar_jax.models import Policy, Preference
+from rstar_jax.training import TrainingConfig, trainer
+from rstar_jax.trajectory import steps
+from rstar_jax.trajectory.tokenizer import Tokenizer
+
+CONTROL = "control"
+
+Model = TypeVar("Model", Policy, Preference)
+
+
+def make_base(run: Run) -> None:
+    """The base of all rounds: a checkpoint that knows the step markers, or a tokenizer and a policy from examples."""
+    base = run.config.base
+    if isinstance(base, Checkpoint):
+        loaded = models.load(models.find(base.source), run.world.mesh, base.dtype)
+        if loaded.tokenizer is None:
+            raise FileNotFoundError(f"{base.source}: expected a tokenizer.json there")
+        models.save(models.with_markers(loaded), run.folder.round(0) / "policy")
+        return
+    examples = run.problems(EXAMPLES).read()
+    corpus = [steps.prompt(problem.question) + problem.solution for problem in examples]
+    corpus += [steps.prompt(problem.question) for source in base.questions for problem in source.read(blind=True)]
+    tokenizer = Tokenizer.train(corpus, base.model.vocabulary_size)
+    start = models.fresh(base.model, run.world.mesh, tokenizer, run.config.seed)
+    config = base.training.on(len(examples))
+    batch_at = data.policy_batches(*_examples(run, config, tokenizer), config)
+    _keep(run, 0, "policy", _train(run, 0, "policy", start, batch_at, config))
+
+
+def train_policy(run: Run, number: int) -> None:
+    """From the base, on the trajectories of this round, or of all so far, and on some worked examples."""
+    settings, base = run.round(number), run.policy(0)
+    config = settings.policy
+    rows = [row for folder in _folders(run, number, policy_data) for row in data.read_rows(folder)]
+    own = data.policy_examples(rows, base.tokenizer, config)
+    if not own and not settings.replay:
+        raise ValueError(
+            f"round {number}: no problem was solved, so there is nothing to train the policy on; expected more "
+            f"problems, easier ones, or more candidates and rollouts"
+        )
+    replay = settings.replay if own else 1.0
+    config = config.on(len(own), 1 - replay) if own else config.on(len(run.problems(EXAMPLES)))
+    sources, shares = _examples(run, config, base.tokenizer) if replay else ([], [])
+    shares = [1 - replay, *(replay * share for share in shares)]
+    batch_at = data.policy_batches([own, *sources], shares, config)
+    _keep(run, number, "policy", _train(run, number, "policy", base, batch_at, config))
+
+
+def train_ppm(run: Run, number: int) -> None:
+    """From this round's policy, on the pairs of this round, or of all so far."""
+    config = run.round(number).ppm
+    rows = [row for folder in _folders(run, number, preference_data) for row in data.read_rows(folder)]
+    ppm = models.preference_from_policy(run.policy(number), run.config.value_scale)
+    examples = data.preference_examples(rows, ppm.tokenizer, config)
+    if examples:
+        config = config.on(len(examples))
+        ppm = _train(run, number, "ppm", ppm, data.preference_batches(examples, config), config)
+    else:
+        progress.say(f"round {number}: no preference pairs, so the PPM prefers nothing")
+    _keep(run, number, "ppm", ppm)
+
+
+def train_control(run: Run) -> None:
+    """What equal steps on the worked examples alone would have given."""
+    config, base = run.config.rounds[-1].policy, run.policy(0)
+    config = config.on(len(run.problems(EXAMPLES)))
+    batch_at = data.policy_batches(*_examples(run, config, base.tokenizer), config)
+    _keep(run, run.last, CONTROL, _train(run, run.last, CONTROL, base, batch_at, config))
+
+
+def _folders(run: Run, number: int, of_round) -> list:
+    """The data sets that a round learns from."""
+    first = number if run.round(number).learn_from == "round" else 1
+    return [run.folder.path / of_round(own) for own in range(first, number + 1)]
+
+
+def _examples(run: Run, config: TrainingConfig, tokenizer: Tokenizer) -> tuple[list[Sequence], list[float]]:
+    """The worked examples, those of level 1 and the tail of harder ones apart, and the shares of the two."""
+    problems, sources = run.problems(EXAMPLES).read(), []
+    for tail in (False, True):
+        own = [problem for problem in problems if (problem.level != "1") == tail]
+        rows = [{"question": problem.question, "response": problem.solution} for problem in own]
+        sources.append(data.policy_examples(rows, tokenizer, config))
+    share = run.config.base.tail_share
+    return sources, [1 - share, share]
+
+
+def _train(run: Run, number: int, name: str, start: Model, batch_at: data.BatchAt, config: TrainingConfig) -> Model:
+    """One training: its bar, its losses in the numbers, and checkpoints from which it goes on if it is killed."""
+    loss = preference_loss(start.config) if isinstance(start, Preference) else policy_loss(start.config)
+    with progress.bar(f"round {number}: train {name}", config.steps, "steps") as advance_to:
+        trained, history = trainer.train(
+            loss,
+            start.parameters,
+            batch_at,
+            config,
+            run.world.mesh,
+            checkpoints=run.folder.round(number) / f"{name}_training",
+            on_step=lambda step, values: advance_to(step + 1, progress.numbers(values)),
+        )
+    every = max(config.steps // 20, 1)
+    for end in range(every, config.steps + 1, every):
+        for key in history[0]:
+            mean = sum(row[key] for row in history[end - every : end]) / every
+            run.folder.add(round=number, name=f"{name}_{key}", value=mean, split="train", step=end)
+    return dataclasses.replace(start, parameters=trained)
+
+
+def _keep(run: Run, number: int, name: str, model: Model) -> None:
+    """Writes a finished model; the checkpoints of its training are not needed any more.
+
+    They are renamed before they are removed: a training never goes on from what a kill has left of them.
+    """
+    models.save(model, run.folder.round(number) / name)
+    under_way, removed = (run.folder.round(number) / f"{name}_{what}" for what in ("training", "training.removed"))
+    removed.rmtree(missing_ok=True)
+    if under_way.exists():
+        under_way.rename(removed)
+        removed.rmtree(missing_ok=True)
