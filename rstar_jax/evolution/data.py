@@ -18,7 +18,7 @@ BatchAt = Callable[[int], batches.Batch]
 def read_rows(folder: epath.PathLike) -> list[dict]:
     """The rows of a round's data set, in the order of problems."""
     with rows.Rows(folder) as found:
-        return sorted(found, key=lambda row: row["problem"])
+        return sorted(found, key=lambda row: row.get("problem", 0))
 
 
 def policy_examples(rows: Sequence[dict], tokenizer: Tokenizer, config: TrainingConfig) -> list[batches.PolicyExample]:

@@ -27,7 +27,7 @@ _INFO, _FEATURES = "dataset_info.json", "features.json"
 _TEMPLATE = "{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}"
 _NOUN = "rows"
 _TEXT, _INTEGER, _FLOAT = "bytes_list", "int64_list", "float_list"
-_TEXTS = "texts"
+_TEXTS = "texts"  # several, in a bytes_list
 _LISTED = 5  # shards that are named in a message
 
 T = TypeVar("T")
@@ -44,7 +44,8 @@ def write_shard(
 ) -> epath.Path:
     """Writes one shard of a split; returns its path. Rows are consumed one after another.
 
-    features: as TFDS writes them; `tfds.features.Text()`, an integer type or np.float32 of every field.
+    features: as TFDS writes them; `tfds.features.Text()`, a `tfds.features.Sequence` of these, an integer type or
+        np.float32 of every field.
     Raises ValueError where a row is none of these, OSError where the disk is full.
     """
     encode = _encoder(_fields(tfds.features.FeaturesDict(features)))
@@ -146,7 +147,7 @@ class Rows(shards.Records[T]):
         row = {}
         for name, kind, _ in self._names:
             if kind == _TEXTS:
-                row[name] = tuple(v.decode("utf-8", "surrogatepass") for v in read[name].bytes_list.value)
+                row[name] = tuple(text.decode("utf-8", "surrogatepass") for text in read[name].bytes_list.value)
                 continue
             values = getattr(read[name], kind).value
             if len(values) != 1:
@@ -159,7 +160,7 @@ def _fields(features: tfds.features.FeaturesDict) -> list[tuple[str, str, tuple[
     """(name, how tf.train.Example holds it, the range of an integer) of every field, by name."""
     fields = []
     for name, feature in sorted(features.items()):
-        if isinstance(feature, tfds.features.Sequence):
+        if isinstance(feature, tfds.features.Sequence) and isinstance(feature.feature, tfds.features.Text):
             fields.append((name, _TEXTS, (0, 0)))
             continue
         dtype = np.dtype(feature.np_dtype)
@@ -170,7 +171,7 @@ def _fields(features: tfds.features.FeaturesDict) -> list[tuple[str, str, tuple[
         elif feature.shape == () and dtype == np.float32:
             fields.append((name, _FLOAT, (0, 0)))
         else:
-            raise ValueError(f"field {name!r}: expected a text, an integer or a float32, got {feature}")
+            raise ValueError(f"field {name!r}: expected a text, several texts, an integer or a float32, got {feature}")
     return fields
 
 
@@ -186,7 +187,9 @@ def _encoder(fields: Sequence[tuple[str, str, tuple[int, int]]]) -> Callable[[Ma
         for name, kind, (least, most) in fields:
             value = row[name]
             if kind == _TEXTS:
-                written[name].bytes_list.value.extend(v.encode("utf-8", "surrogatepass") for v in value)
+                if isinstance(value, str) or not all(isinstance(text, str) for text in value):
+                    raise ValueError(f"field {name!r}: expected a list of texts, got {value!r:.80}")
+                written[name].bytes_list.value.extend(text.encode("utf-8", "surrogatepass") for text in value)
             elif kind == _TEXT:
                 if not isinstance(value, str):
                     raise ValueError(f"field {name!r}: expected a text, got {value!r:.80}")

@@ -216,3 +216,22 @@ def test_bad_rows_and_bad_files_are_one_line(folder):
         with pytest.raises(ValueError, match=message):
             rows.Rows(folder)[index]
     assert json.loads(info)["fileFormat"] == "array_record"
+
+
+@pytest.mark.parametrize("given", [[(), ("",), ("a", "\u2028", "")], [("7",)], [()], []])
+def test_a_field_of_several_texts(tmp_path, given):
+    features = {"answer": tfds.features.Sequence(tfds.features.Text())}
+    rows.write_shard(tmp_path, 0, 1, ({"answer": own} for own in given), features)
+    rows.finish(tmp_path, features, {"train": 1})
+    with rows.Rows(tmp_path) as read:
+        assert [own["answer"] for own in read] == given
+    if given:
+        source = tfds.builder_from_directory(str(tmp_path)).as_data_source("train")
+        assert [tuple(text.decode() for text in own["answer"]) for own in source] == given
+
+
+@pytest.mark.parametrize("value", ["text", (3,), (None,)])
+def test_what_is_no_list_of_texts_is_refused(tmp_path, value):
+    features = {"answer": tfds.features.Sequence(tfds.features.Text())}
+    with pytest.raises(ValueError, match=r"train-00000.*, row 0: field 'answer': expected a list of texts"):
+        rows.write_shard(tmp_path, 0, 1, [{"answer": value}], features)
