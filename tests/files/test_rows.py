@@ -193,7 +193,7 @@ def test_bad_rows_and_bad_files_are_one_line(folder):
     assert "field 'level': expected a number in [-2147483648, 2147483647], got 2147483648" in fault(level=2**31)
     fault(weight="much")
     fault(level=None)
-    with pytest.raises(ValueError, match="field 'x': expected a text, an integer or a float32, got"):
+    with pytest.raises(ValueError, match="field 'x': expected a text, several texts, an integer or a float32, got"):
         rows.write_shard(folder, 0, 1, [], {"x": np.float64})
     write(folder)
     rows.finish(folder, FEATURES, {"train": 3})
