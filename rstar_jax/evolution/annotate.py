@@ -3,8 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 from etils import epath
 
@@ -44,7 +43,7 @@ class SearchedPass:
     def asked(self, shard: int) -> list[Problem]:
         """The problems of a shard that it searches."""
         problems = self._run.problems(self._run.round_problems(self._number)).shard(shard)
-        if set(self._own.only) == set(DIFFICULTIES):
+        if self._own.asks_all:
             return problems
         found: dict[str, Ends] = {}
         for place in range(1, self._place):
@@ -89,7 +88,11 @@ class SearchedPass:
 
     def _search(self, taken: Taken) -> None:
         engine = self._engine()
-        speed = _Speed(self._run.folder.path / speed_folder(self._number, self._place), engine)
+        folder, workers = (
+            self._run.folder.path / speed_folder(self._number, self._place),
+            self._run.world.verifier.workers,
+        )
+        speed = _Speed(folder, engine, workers)
         with progress.bar(f"round {self._number}: search {self._place}", self._size(), "trees") as advance_to:
 
             def on_progress(stats: SearchStats) -> None:
@@ -99,9 +102,15 @@ class SearchedPass:
             for shards in [taken] if self._run.config.overlap else ([shard] for shard in taken):
                 engine.begin()  # a shard's trees are the same whether or not others were searched before it
                 self._search_together(shards, engine, speed, on_progress)
-        speed.write(self._run.world.verifier.workers)
+        speed.write()
 
-    def _search_together(self, shards: Iterable[int], engine: Engine, speed: "_Speed", on_progress: Any) -> None:
+    def _search_together(
+        self,
+        shards: Iterable[int],
+        engine: Engine,
+        speed: "_Speed",
+        on_progress: Callable[[SearchStats], None],
+    ) -> None:
         """Searches shards without a border between them; each is written when its last tree has ended."""
         run, settings = self._run, self._run.round(self._number)
         with ShardsWriter(self._trees(self._place), self._total) as writer:
@@ -129,12 +138,12 @@ class SearchedPass:
             )
             for tree in trees:
                 if writer.add(tree) is not None:
-                    speed.write(run.world.verifier.workers)
+                    speed.write()
 
     def _size(self, shards: Iterable[int] | None = None) -> int:
         """How many trees some shards will have, or all; those of later passes are not told apart by shard."""
         sizes = self._run.problems(self._run.round_problems(self._number)).sizes
-        if set(self._own.only) == set(DIFFICULTIES):
+        if self._own.asks_all:
             return self._own.trees * sum(sizes if shards is None else (sizes[shard] for shard in shards))
         rows = self._run.folder.rows(f"{self._number}_search_{self._place - 1}") or []
         there = {row["name"].removesuffix("_problems"): row["value"] for row in rows}
@@ -150,17 +159,18 @@ def _add(found: dict[str, Ends], more: dict[str, Ends]) -> None:
 class _Speed:
     """How busy a process was. The names begin with "speed_", because a resumed run has other numbers here."""
 
-    def __init__(self, folder: epath.Path, engine: Engine):
-        self.stats = SearchStats()
+    def __init__(self, folder: epath.Path, engine: Engine, workers: int):
+        """workers: of the verifier."""
+        self.stats, self._workers = SearchStats(), workers
         self._file = folder / f"{secrets.token_hex(8)}.json"
         self._engine, self._start = engine, time.perf_counter()
 
-    def write(self, workers: int) -> None:
+    def write(self) -> None:
         """Says how busy it has been until now."""
         engine, seconds = self._engine, time.perf_counter() - self._start
         values = {
             "seconds": seconds,
-            "worker_seconds": seconds * workers,
+            "worker_seconds": seconds * self._workers,
             "engine_seconds": engine.stats.seconds,
             "expansions": self.stats.expansions,
             "program_seconds": self.stats.program_seconds,
@@ -175,7 +185,7 @@ class _Speed:
 
     @staticmethod
     def read(folder: epath.Path) -> dict[str, float]:
-        """The numbers of all processes together; those of the engines as the last of them had it."""
+        """The numbers of all processes together; what their engines say of themselves, on average."""
         own = [json.loads(content) for content in files.markers(folder, ".json").values()]
         total = {name: sum(each[name] for each in own) for name in own[0]} if own else {}
         if not own or not total["seconds"]:

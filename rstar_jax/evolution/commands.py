@@ -1,6 +1,5 @@
 """The modes of the command line that need models, each on the models of a run and on files of the run or of a user."""
 
-import dataclasses
 import hashlib
 import itertools
 import json
@@ -12,20 +11,20 @@ from rich.table import Table
 
 from rstar_jax import configuration, evaluation, files, models
 from rstar_jax.evolution import data as training_data
-from rstar_jax.evolution import progress
+from rstar_jax.evolution import progress, train
 from rstar_jax.evolution.config import EvolutionConfig, WorldConfig
 from rstar_jax.evolution.evolve import evolve as run_evolution
 from rstar_jax.evolution.forecast import forecast
 from rstar_jax.evolution.run import benchmark_set, problems_folder
 from rstar_jax.evolution.run_folder import RunFolder, Worker
-from rstar_jax.evolution.world import open_world, policy_loss, preference_loss
+from rstar_jax.evolution.world import open_world
 from rstar_jax.problems import Problem, jsonl, named
 from rstar_jax.problems.problem import level_order
 from rstar_jax.problems.sources import Source
 from rstar_jax.problems.stored import StoredProblems
 from rstar_jax.report import report as write_report
 from rstar_jax.search import Tree, missing_shards, read_shard, write_shard
-from rstar_jax.training import trainer
+from rstar_jax.training import TrainingConfig
 
 
 def evolve(
@@ -153,8 +152,9 @@ def train_policy(*, config: EvolutionConfig, run_dir: str, policy: str | None, d
         start = models.load(policy or _of_run(run_dir, "policy", 0), world.mesh)
         rows = _rows(data or str(_of_run(run_dir, "policy_data")), ("question", "response"))
         examples = training_data.policy_examples(rows, _with_markers(start).tokenizer, settings)
+        settings = settings.on(len(examples))
         batch_at = training_data.policy_batches([examples], [1.0], settings)
-        _train(policy_loss(start.config), start, batch_at, settings, output, "policy")
+        _train(start, batch_at, settings, output, "policy")
 
 
 def train_ppm(*, config: EvolutionConfig, run_dir: str, policy: str | None, data: str | None, output: str) -> None:
@@ -169,8 +169,9 @@ def train_ppm(*, config: EvolutionConfig, run_dir: str, policy: str | None, data
         rows = [{"weight": 1.0, **row} for row in rows]
         examples = training_data.preference_examples(rows, body.tokenizer, settings)
         start = models.preference_from_policy(body, config.value_scale)
+        settings = settings.on(len(examples))
         batch_at = training_data.preference_batches(examples, settings)
-        _train(preference_loss(start.config), start, batch_at, settings, output, "ppm")
+        _train(start, batch_at, settings, output, "ppm")
 
 
 def _of_run(run_dir: str, name: str, number: int | None = None) -> epath.Path:
@@ -217,17 +218,9 @@ def _rows(source: str, fields: tuple[str, ...]) -> list[dict]:
     return training_data.read_rows(source) if epath.Path(source).is_dir() else jsonl.read_rows(source, fields)
 
 
-def _train(loss, start, batch_at, settings, output: str, name: str) -> None:
-    with progress.bar(f"train {name}", settings.steps, "steps") as advance_to:
-        trained, _ = trainer.train(
-            loss,
-            start.parameters,
-            batch_at,
-            settings,
-            start.mesh,
-            on_step=lambda step, values: advance_to(step + 1, progress.numbers(values)),
-        )
-    models.save(dataclasses.replace(start, parameters=trained), output)
+def _train(start, batch_at, settings: TrainingConfig, output: str, name: str) -> None:
+    trained, _ = train.fit(start, batch_at, settings, f"train {name}")
+    models.save(trained, output)
     print(output)
 
 

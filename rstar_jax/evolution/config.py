@@ -66,6 +66,11 @@ class Pass:
         if self.trees < 1:
             raise ValueError(f"Pass.trees must be at least 1, got {self.trees}")
 
+    @property
+    def asks_all(self) -> bool:
+        """Whether it searches every problem."""
+        return set(self.only) == set(DIFFICULTIES)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Round:

@@ -12,9 +12,9 @@ from etils import epath
 from rich.table import Table
 
 from rstar_jax.evaluation import EqualTokens, Greedy, Measurement, Samples, Search
-from rstar_jax.evolution.config import EvolutionConfig, Pass
+from rstar_jax.evolution.config import DIFFICULTIES, EvolutionConfig, Pass
 from rstar_jax.evolution.plan import plan
-from rstar_jax.evolution.run import Run, problems_folder
+from rstar_jax.evolution.run import EXAMPLES, Run, benchmark_set, problems_folder
 from rstar_jax.evolution.run_folder import Phase, RunFolder
 from rstar_jax.problems.mixture import Mixture
 from rstar_jax.problems.procedural import ProceduralProblems
@@ -115,7 +115,7 @@ class _Costs:
                 known[phase] = lambda: _Cost(problems=self._size(name, source, limit))
 
         problems("0_problems", "train", config.problems)
-        problems("0_examples", "examples", getattr(config.base, "examples", None))
+        problems(f"0_{EXAMPLES}", EXAMPLES, getattr(config.base, "examples", None))
         for number, settings in enumerate(config.rounds, start=1):
             name = self._run.round_problems(number)
             source = settings.problems or config.problems
@@ -126,7 +126,7 @@ class _Costs:
             for title, training, sides in (("policy", settings.policy, 1), ("ppm", settings.ppm, 2)):
                 known[f"{number}_{title}"] = lambda training=training, sides=sides: _trained(training, sides)
         for benchmark in config.benchmarks:
-            name = f"benchmark_{benchmark.name}"
+            name = benchmark_set(benchmark.name)
             problems(f"0_problems_{benchmark.name}", name, benchmark.problems, benchmark.limit)
             measured = config.measured(benchmark)
             size = lambda own=benchmark, name=name: self._size(name, own.problems, own.limit)  # noqa: E731
@@ -160,17 +160,18 @@ class _Costs:
 
     def _share(self, number: int, place: int, own: Pass) -> tuple[float, str]:
         """Of the problems, those that a pass asks; as the pass before it has counted them, or as the paper has it."""
-        if "medium" in own.only and "easy" in own.only and "hard" in own.only:
+        if own.asks_all:
             return 1.0, ""
+        what = " and ".join(own.only)
         rows = self._run.folder.rows(f"{number}_search_{place - 1}") if place > 1 else None
         if rows:
             counts = {row["name"].removesuffix("_problems"): row["value"] for row in rows}
-            every = sum(counts[difficulty] for difficulty in ("easy", "medium", "hard"))
-            share = sum(counts[difficulty] for difficulty in own.only) / max(every, 1)
-            return share, f" x {share:.4f} {' and '.join(own.only)} (measured)"
+            share = sum(counts[one] for one in own.only) / max(sum(counts[one] for one in DIFFICULTIES), 1)
+            return share, f" x {share:.4f} {what} (measured)"
+        if own.only != ("hard",):
+            return 1.0, f" x at most 1 {what}"
         unsolved = UNSOLVED[min(number, len(UNSOLVED)) - 1]
-        share = (unsolved if "hard" in own.only else 0.0) + (1 - unsolved) * ("hard" not in own.only)
-        return share, f" x {share:.4f} {' and '.join(own.only)} (paper, Table 2)"
+        return unsolved, f" x {unsolved:.4f} {what} (paper, Table 2)"
 
     def _tree_tokens(self, search: SearchConfig) -> tuple[float, str]:
         """Tokens of one tree, and the arithmetic."""

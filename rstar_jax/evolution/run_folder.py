@@ -115,13 +115,16 @@ class Taken(Iterator[int]):
         missing = folder.missing_shards(phase.shards)
         self._order = sorted(missing, key=lambda shard: (shard % worker.total != worker.index, shard))
         self._held: dict[int, files.Lease] = {}
-        self.count = 0  # of those that were taken
-
-    def has_any(self) -> bool:
-        """Whether some shard may be missing."""
-        return bool(self._order)
+        self._first = self._take()
+        self.is_empty = self._first is None  # who works on shards loads models, and need not for none
 
     def __next__(self) -> int:
+        shard, self._first = self._take() if self._first is None else self._first, None
+        if shard is None:
+            raise StopIteration
+        return shard
+
+    def _take(self) -> int | None:
         self._release([shard for shard in self._held if self._folder.has_shard(self._phase.shards, shard)])
         while self._order:
             shard = self._order.pop(0)
@@ -130,10 +133,9 @@ class Taken(Iterator[int]):
                 continue
             self._held[shard] = lease
             if not self._folder.has_shard(self._phase.shards, shard):
-                self.count += 1
                 return shard
             self._release([shard])
-        raise StopIteration
+        return None
 
     def close(self) -> None:
         """Gives all back."""
@@ -214,13 +216,16 @@ class RunFolder:
                 raise ValueError(f"--phase={only}: builds on {', '.join(missing)}, expected them to be done")
             for phase in ready:
                 if self._do(phase, done, names.index(phase.name), worker or Worker(), leases):
+                    found = [phase.name]
                     break
             else:
                 if (name := ready[0].name) not in waited:
                     waited.add(name)
                     say(f"waits for {name}, {leases[name].holder if name in leases else 'which others do'}")
                 time.sleep(_POLL_SECONDS)
-            done |= self._markers("done", [phase.name for phase in phases if phase.name not in done])
+                there = set(files.names(self.path / "done"))
+                found = [name for name in names if f"{name}.json" in there]
+            done |= self._markers("done", [name for name in found if name not in done])
 
     def _do(
         self,
@@ -235,14 +240,14 @@ class RunFolder:
         self._rows = []
         if phase.shards is not None:
             taken = Taken(self, phase, worker, leases)
-            if taken.has_any():
-                files.publish(self._marker("begun", phase.name), json.dumps(made_of))
-                try:
+            try:
+                if not taken.is_empty:
+                    files.publish(self._marker("begun", phase.name), json.dumps(made_of))
                     phase.shards.work(taken)
-                finally:
-                    taken.close()
+            finally:
+                taken.close()
             if self.missing_shards(phase.shards):
-                return taken.count > 0
+                return not taken.is_empty
         lease = self.lease(phase.name, leases)
         if not lease.acquire():
             return False

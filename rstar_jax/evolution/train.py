@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TypeVar
 
+from etils import epath
+
 from rstar_jax import models
 from rstar_jax.evolution import data, progress
 from rstar_jax.evolution.config import Checkpoint
@@ -97,25 +99,38 @@ def _examples(run: Run, config: TrainingConfig, tokenizer: Tokenizer) -> tuple[l
     return sources, [1 - share, share]
 
 
-def _train(run: Run, number: int, name: str, start: Model, batch_at: data.BatchAt, config: TrainingConfig) -> Model:
-    """One training: its bar, its losses in the numbers, and checkpoints from which it goes on if it is killed."""
+def fit(
+    start: Model,
+    batch_at: data.BatchAt,
+    config: TrainingConfig,
+    title: str,
+    checkpoints: epath.PathLike | None = None,
+) -> tuple[Model, trainer.History]:
+    """One training with its bar: the model, and the metrics of each step. checkpoints: as of `trainer.train`."""
     loss = preference_loss(start.config) if isinstance(start, Preference) else policy_loss(start.config)
-    with progress.bar(f"round {number}: train {name}", config.steps, "steps") as advance_to:
-        trained, history = trainer.train(
+    with progress.bar(title, config.steps, "steps") as advance_to:
+        parameters, history = trainer.train(
             loss,
             start.parameters,
             batch_at,
             config,
-            run.world.mesh,
-            checkpoints=run.folder.round(number) / f"{name}_training",
+            start.mesh,
+            checkpoints=checkpoints,
             on_step=lambda step, values: advance_to(step + 1, progress.numbers(values)),
         )
+    return dataclasses.replace(start, parameters=parameters), history
+
+
+def _train(run: Run, number: int, name: str, start: Model, batch_at: data.BatchAt, config: TrainingConfig) -> Model:
+    """One training of a round: its losses in the numbers, and checkpoints from which it goes on if it is killed."""
+    under_way = run.folder.round(number) / f"{name}_training"
+    trained, history = fit(start, batch_at, config, f"round {number}: train {name}", under_way)
     every = max(config.steps // 20, 1)
     for end in range(every, config.steps + 1, every):
         for key in history[0]:
             mean = sum(row[key] for row in history[end - every : end]) / every
             run.folder.add(round=number, name=f"{name}_{key}", value=mean, split="train", step=end)
-    return dataclasses.replace(start, parameters=trained)
+    return trained
 
 
 def _keep(run: Run, number: int, name: str, model: Model) -> None:

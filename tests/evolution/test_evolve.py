@@ -335,7 +335,7 @@ def test_a_search_cut_off_repeats_no_shard_that_is_done(tmp_path, monkeypatch, o
 
     monkeypatch.setattr(annotate, "search", search)
     monkeypatch.setattr(annotate.SearchedPass, "_engine", lambda self: Engine())
-    monkeypatch.setattr(annotate._Speed, "write", lambda self, workers: None)
+    monkeypatch.setattr(annotate._Speed, "write", lambda self: None)
     run.world = types.SimpleNamespace(
         verifier=types.SimpleNamespace(workers=1, submit=scripted.Verifier().submit), grader=None
     )

@@ -1,10 +1,12 @@
 """Progress of a run: markers, what depends on what, numbers of a phase that was cut off, other processes."""
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -232,6 +234,29 @@ def test_one_phase_alone_wants_its_inputs(tmp_path):
     assert [what for what, _ in run.log()] == ["base"]
     run.folder.run(run.plan(), only="1_search")
     assert ("1_policy", "") in [(name, state) for name, state, _ in run.folder.status()]
+
+
+def test_who_waits_for_the_shards_of_others_does_not_begin_to_work(tmp_path):
+    """Work on shards begins with loading models."""
+    run = Shared(tmp_path)
+    plan, begun = run.plan(), []
+    others = [files.Lease(tmp_path / "leases" / f"1_search-{shard:05d}.lease") for shard in range(run.TOTAL)]
+
+    def work(taken):
+        begun.append([shard for shard in taken])
+        run.shard(begun[-1])
+
+    plan[1] = dataclasses.replace(plan[1], shards=dataclasses.replace(plan[1].shards, work=work))
+    run.folder.run(plan, only="0_base")
+    assert all(lease.acquire() for lease in others)
+    waiter = threading.Thread(target=run.folder.run, args=(plan,), daemon=True)
+    waiter.start()
+    time.sleep(2.5)
+    assert waiter.is_alive() and not begun
+    for lease in others:
+        lease.release()
+    waiter.join(timeout=60)
+    assert not waiter.is_alive() and sorted(itertools.chain.from_iterable(begun)) == list(range(run.TOTAL))
 
 
 def test_what_is_begun_says_how_many_shards_are_left(tmp_path):
