@@ -162,6 +162,16 @@ def test_three_workers_leave_what_one_leaves(settings, run_dir, tmp_path, monkey
     np.testing.assert_allclose([row["value"] for row in three], [row["value"] for row in one], atol=1e-4)
 
 
+def test_a_training_by_command_knows_epochs_too(settings, run_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("rstar_jax.evolution.world.World", ScriptedWorld)
+    given = {"config": settings, "run_dir": str(run_dir), "policy": None, "data": None}
+    commands.train_policy(output=str(tmp_path / "policy"), **given)
+    commands.train_ppm(output=str(tmp_path / "ppm"), **given)
+    base, trained = models.load(run_dir / "round_0" / "policy"), models.load(tmp_path / "policy")
+    assert not np.array_equal(base.parameters["embedding"], trained.parameters["embedding"])
+    assert models.load_preference(tmp_path / "ppm").tokenizer == trained.tokenizer
+
+
 def test_a_dry_run_says_what_there_is_to_do(settings, run_dir, tmp_path, capsys):
     shared = {"config": settings, "redo": None, "phase": None, "worker": None, "dry_run": True}
     commands.evolve(run_dir=str(tmp_path / "new"), **shared)
