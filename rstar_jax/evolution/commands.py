@@ -1,9 +1,10 @@
 """The modes of the command line that need models, each on the models of a run and on files of the run or of a user."""
 
+import contextlib
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -15,9 +16,11 @@ from rstar_jax.evolution import progress, train
 from rstar_jax.evolution.config import EvolutionConfig, WorldConfig
 from rstar_jax.evolution.evolve import evolve as run_evolution
 from rstar_jax.evolution.forecast import forecast
+from rstar_jax.evolution.plan import digest
 from rstar_jax.evolution.run import benchmark_set, problems_folder
 from rstar_jax.evolution.run_folder import RunFolder, Worker
 from rstar_jax.evolution.world import open_world
+from rstar_jax.files.rows import Rows
 from rstar_jax.problems import Problem, jsonl, named
 from rstar_jax.problems.problem import level_order
 from rstar_jax.problems.sources import Source
@@ -76,8 +79,9 @@ def search(
     folder, (policy, ppm) = epath.Path(output), _models(run_dir, policy, ppm)
     if ppm is None:
         raise ValueError("--ppm: expected a model folder: a search at test time is led by a PPM")
-    _begin(folder, "searched", config, policy, ppm, asked)
     settings, total = config.evaluation.search, config.shards
+    decisive = {"search": settings, "shards": total, "dtype": config.evaluation.dtype, "limits": config.limits}
+    _begin(folder, "searched", decisive | config.decisive, policy, ppm, asked)
     with open_world(config) as world:
         dtype = config.evaluation.dtype
         judge = models.load_preference(ppm, world.mesh, dtype, config.value_scale)
@@ -128,7 +132,8 @@ def evaluate(
             judge = models.load_preference(ppm, world.mesh, settings.dtype, config.value_scale)
         bench = world.bench(loaded, judge, config)
         if folder is not None:  # now that the models are there: a name that was mistyped begins no folder
-            _begin(folder, "measured", config, policy, ppm, asked)
+            decisive = {"evaluation": settings, "few_shot": digest(settings.few_shot), "limits": config.limits}
+            _begin(folder, "measured", decisive | config.decisive, policy, ppm, asked)
         rows = None if folder is None else folder / "rows"
         measured = evaluation.measure(asked, measurements, bench, rows, settings.piece)
     rows = [row for own in measured.values() for row in evaluation.summarise(own, settings.headline_levels)]
@@ -150,11 +155,11 @@ def train_policy(*, config: EvolutionConfig, run_dir: str, policy: str | None, d
     settings = config.rounds[-1].policy
     with open_world(config) as world:
         start = models.load(policy or _of_run(run_dir, "policy", 0), world.mesh)
-        rows = _rows(data or str(_of_run(run_dir, "policy_data")), ("question", "response"))
-        examples = training_data.policy_examples(rows, _with_markers(start).tokenizer, settings)
-        settings = settings.on(len(examples))
-        batch_at = training_data.policy_batches([examples], [1.0], settings)
-        _train(start, batch_at, settings, output, "policy")
+        with _rows(data or str(_of_run(run_dir, "policy_data")), ("question", "response")) as rows:
+            examples = training_data.policy_examples([rows], _with_markers(start).tokenizer, settings)
+            settings = settings.on(len(examples))
+            batch_at = training_data.policy_batches([examples], [1.0], settings)
+            _train(start, batch_at, settings, output, "policy")
 
 
 def train_ppm(*, config: EvolutionConfig, run_dir: str, policy: str | None, data: str | None, output: str) -> None:
@@ -165,13 +170,13 @@ def train_ppm(*, config: EvolutionConfig, run_dir: str, policy: str | None, data
     settings = config.rounds[-1].ppm
     with open_world(config) as world:
         body = _with_markers(models.load(policy or _of_run(run_dir, "policy"), world.mesh))
-        rows = _rows(data or str(_of_run(run_dir, "preference_data")), ("question", "prefix", "chosen", "rejected"))
-        rows = [{"weight": 1.0, **row} for row in rows]
-        examples = training_data.preference_examples(rows, body.tokenizer, settings)
-        start = models.preference_from_policy(body, config.value_scale)
-        settings = settings.on(len(examples))
-        batch_at = training_data.preference_batches(examples, settings)
-        _train(start, batch_at, settings, output, "ppm")
+        fields = ("question", "prefix", "chosen", "rejected")
+        with _rows(data or str(_of_run(run_dir, "preference_data")), fields) as rows:
+            examples = training_data.preference_examples([rows], body.tokenizer, settings)
+            start = models.preference_from_policy(body, config.value_scale)
+            settings = settings.on(len(examples))
+            batch_at = training_data.preference_batches(examples, settings)
+            _train(start, batch_at, settings, output, "ppm")
 
 
 def _of_run(run_dir: str, name: str, number: int | None = None) -> epath.Path:
@@ -213,9 +218,14 @@ def _problems(run_dir: str, name: str | None) -> Source:
     return StoredProblems(problems_folder(run_dir, there[0]))
 
 
-def _rows(source: str, fields: tuple[str, ...]) -> list[dict]:
+@contextlib.contextmanager
+def _rows(source: str, fields: tuple[str, ...]) -> Iterator[Sequence[dict]]:
     """Training rows from a JSONL file or a data set folder."""
-    return training_data.read_rows(source) if epath.Path(source).is_dir() else jsonl.read_rows(source, fields)
+    if not epath.Path(source).is_dir():
+        yield jsonl.read_rows(source, fields)
+        return
+    with Rows(source) as found:
+        yield found
 
 
 def _train(start, batch_at, settings: TrainingConfig, output: str, name: str) -> None:
@@ -231,13 +241,19 @@ def _first(problems: Sequence[Problem], limit: str | None) -> list[Problem]:
 
 
 def _begin(
-    folder: epath.Path, done: str, config: WorldConfig, policy: str, ppm: str | None, asked: Sequence[Problem]
+    folder: epath.Path,
+    done: str,
+    settings: Mapping[str, Any],
+    policy: str,
+    ppm: str | None,
+    asked: Sequence[Problem],
 ) -> None:
-    """Refuses a folder that another configuration, model or problem set has begun."""
+    """Refuses a folder that other settings, models or problems have begun."""
     told = hashlib.sha256("\n".join(problem.question for problem in asked).encode()).hexdigest()
     models_ = policy if ppm is None else f"{policy} and {ppm}"
     kind = f"# {done} with {models_}: {len(asked)} problems, {told[:16]}\n"
-    RunFolder(folder).check_configuration(kind + configuration.operative(config), flag="--output")
+    lines = (configuration.operative(value, name) for name, value in settings.items())
+    RunFolder(folder).check_configuration(kind + "".join(lines), flag="--output")
 
 
 def _print_scaling(rows: Sequence[dict[str, Any]]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from rstar_jax.decoding import DecodingConfig
 from rstar_jax.evaluation import EvaluationConfig, Search
@@ -14,6 +14,7 @@ from rstar_jax.training import TrainingConfig
 from rstar_jax.verifier import Limits
 
 DIFFICULTIES = ("easy", "medium", "hard")
+_ROOMS = ("max_prefix_tokens", "max_step_tokens", "max_block_tokens")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,6 +163,11 @@ class WorldConfig:
                     f"SearchConfig.max_prefix_tokens ({search.max_prefix_tokens}): expected at most "
                     f"DecodingConfig.max_prefix_tokens ({self.decoding.max_prefix_tokens})"
                 )
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """What every result depends on; the rest of decoding is how fast it is had."""
+        return {name: getattr(self.decoding, name) for name in _ROOMS} | {"seed": self.seed}
 
     def _searches(self) -> list[SearchConfig]:
         return [own.config for own in self.evaluation.measurements if isinstance(own, Search)]

@@ -1,54 +1,90 @@
 """From training data to batches."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
-from etils import epath
+import numpy as np
 
 from rstar_jax.evolution import progress
-from rstar_jax.files import rows
 from rstar_jax.training import TrainingConfig, batches
 from rstar_jax.trajectory import steps
 from rstar_jax.trajectory.tokenizer import Tokenizer
 
+_MOST_LEFT_OUT = 0.5  # the share of examples without room above which nothing is trained
+
 Example = TypeVar("Example")
 BatchAt = Callable[[int], batches.Batch]
+Row = dict[str, Any]
 
 
-def read_rows(folder: epath.PathLike) -> list[dict]:
-    """The rows of a round's data set, in the order of problems."""
-    with rows.Rows(folder) as found:
-        return sorted(found, key=lambda row: row.get("problem", 0))
+class Examples(Sequence[Example], Generic[Example]):
+    """The examples of some sets of rows, set by set in the order of problems; each is tokenised when it is asked for.
+
+    left_out: how many are longer than the longest bucket, and not among them.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[Sequence[Row]],
+        make: Callable[[Row], Example],
+        length: Callable[[Example], int],
+        config: TrainingConfig,
+        counted: bool,
+    ):
+        """make: the example of a row; length: its tokens. counted: whether rows say these themselves, in "tokens".
+
+        Every row is read once for that, and none kept. Raises ValueError if most of them are too long.
+        """
+        self._sets, self._make = sets, make
+        self._places = np.zeros((0, 2), np.int32)  # set and row of each
+        for number, rows in enumerate(sets):
+            found = np.array(
+                [(row.get("problem", 0), row["tokens"] if counted else length(make(row))) for row in rows], np.int64
+            ).reshape(-1, 2)
+            order = np.argsort(found[:, 0], kind="stable")
+            order = order[found[order, 1] <= config.max_length]
+            own = np.stack([np.full_like(order, number), order], axis=1).astype(np.int32)
+            self._places = np.concatenate([self._places, own])
+        total = sum(map(len, sets))
+        self.left_out = total - len(self)
+        if self.left_out:
+            message = (
+                f"{self.left_out} of {total} training examples are longer than {config.max_length} tokens, the last of "
+                f"TrainingConfig.buckets"
+            )
+            if self.left_out > _MOST_LEFT_OUT * total:
+                raise ValueError(f"{message}; expected room for most of them")
+            progress.say(f"left out: {message}")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Example:
+        number, row = self._places[index].tolist()
+        return self._make(self._sets[number][row])
 
 
-def policy_examples(rows: Sequence[dict], tokenizer: Tokenizer, config: TrainingConfig) -> list[batches.PolicyExample]:
-    """Tokenised rows; those longer than the longest bucket are left out, and counted."""
-    examples = [batches.policy_example(tokenizer, row["question"], row["response"]) for row in rows]
-    return _fitting(examples, lambda example: len(example.tokens), config)
+def policy_examples(
+    sets: Sequence[Sequence[Row]], tokenizer: Tokenizer, config: TrainingConfig, *, counted: bool = False
+) -> Examples[batches.PolicyExample]:
+    """Examples of {"question", "response"} rows; see `Examples`."""
+
+    def make(row: Row) -> batches.PolicyExample:
+        return batches.policy_example(tokenizer, row["question"], row["response"])
+
+    return Examples(sets, make, lambda example: len(example.tokens), config, counted)
 
 
 def preference_examples(
-    rows: Sequence[dict], tokenizer: Tokenizer, config: TrainingConfig
-) -> list[batches.PreferenceExample]:
-    """Tokenised pairs; those with a side longer than the longest bucket are left out, and counted."""
-    examples = [
-        batches.preference_example(
-            tokenizer, steps.prompt(row["question"]) + row["prefix"], row["chosen"], row["rejected"], row["weight"]
-        )
-        for row in rows
-    ]
-    return _fitting(examples, lambda example: max(len(example.chosen), len(example.rejected)), config)
+    sets: Sequence[Sequence[Row]], tokenizer: Tokenizer, config: TrainingConfig, *, counted: bool = False
+) -> Examples[batches.PreferenceExample]:
+    """Examples of {"question", "prefix", "chosen", "rejected"} rows, of weight 1 if they have none; see `Examples`."""
 
+    def make(row: Row) -> batches.PreferenceExample:
+        prefix = steps.prompt(row["question"]) + row["prefix"]
+        return batches.preference_example(tokenizer, prefix, row["chosen"], row["rejected"], row.get("weight", 1.0))
 
-def _fitting(examples: list[Example], length: Callable[[Example], int], config: TrainingConfig) -> list[Example]:
-    """The examples that a batch has room for; says how many have none."""
-    fitting = [example for example in examples if length(example) <= config.max_length]
-    if len(fitting) < len(examples):
-        progress.say(
-            f"{len(examples) - len(fitting)} of {len(examples)} training examples are left out: "
-            f"longer than {config.max_length} tokens, the last of TrainingConfig.buckets"
-        )
-    return fitting
+    return Examples(sets, make, lambda example: max(len(example.chosen), len(example.rejected)), config, counted)
 
 
 def policy_batches(

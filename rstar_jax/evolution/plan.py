@@ -19,7 +19,6 @@ from rstar_jax.problems.stored import write_problems
 
 BASE = "0_base"
 IMPORTED = "imported"  # begins the settings of a base that was
-_ROOMS = ("max_prefix_tokens", "max_step_tokens", "max_block_tokens")
 
 
 def plan(run: Run) -> list[Phase]:
@@ -33,9 +32,6 @@ class _Plan:
     def __init__(self, run: Run):
         self.run, self.config = run, run.config
         self.phases: list[Phase] = []
-        # Of decoding, what a result depends on; the rest is how fast it is had.
-        rooms = {name: getattr(self.config.decoding, name) for name in _ROOMS}
-        self.common = rooms | {"seed": self.config.seed}
         self.sets = {benchmark.name: self._add_benchmark(benchmark) for benchmark in self.config.benchmarks}
         self.examples: list[str] = []
         self.base = self._add_base()
@@ -124,7 +120,7 @@ class _Plan:
             "trees": own.trees,
             "sampling": self.config.decoding.sampling,
             "shards": self.config.shards,
-            **self.common,
+            **self.config.decisive,
         }
         annotator = self.run.round(number).annotator
         if annotator is not None:
@@ -173,7 +169,7 @@ class _Plan:
         settings = self.config.measured(benchmark)
         measured = {
             "measurement": own,
-            **self.common,
+            **self.config.decisive,
             "headline_levels": settings.headline_levels,
             "dtype": settings.dtype,
             "few_shot": digest(settings.few_shot),
@@ -210,7 +206,7 @@ class _Plan:
         if self.config.benchmarks:
             benchmark = self.config.benchmarks[0]
             measured = self.config.measured(benchmark)
-            pairs = self.common | {
+            pairs = self.config.decisive | {
                 "search": settings.passes[0].search,
                 "pairs": settings.pairs,
                 "headline_levels": measured.headline_levels,

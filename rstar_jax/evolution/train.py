@@ -1,7 +1,8 @@
 """The base of a run, and the trainings of its rounds."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from etils import epath
@@ -12,6 +13,7 @@ from rstar_jax.evolution.config import Checkpoint
 from rstar_jax.evolution.run import EXAMPLES, Run
 from rstar_jax.evolution.select import policy_data, preference_data
 from rstar_jax.evolution.world import policy_loss, preference_loss
+from rstar_jax.files import rows
 from rstar_jax.models import Policy, Preference
 from rstar_jax.training import TrainingConfig, trainer
 from rstar_jax.trajectory import steps
@@ -45,32 +47,37 @@ def train_policy(run: Run, number: int) -> None:
     """From the base, on the trajectories of this round, or of all so far, and on some worked examples."""
     settings, base = run.round(number), run.policy(0)
     config = settings.policy
-    rows = [row for folder in _folders(run, number, policy_data) for row in data.read_rows(folder)]
-    own = data.policy_examples(rows, base.tokenizer, config)
-    if not own and not settings.replay:
-        raise ValueError(
-            f"round {number}: no problem was solved, so there is nothing to train the policy on; expected more "
-            f"problems, easier ones, or more candidates and rollouts"
-        )
-    replay = settings.replay if own else 1.0
-    config = config.on(len(own), 1 - replay) if own else config.on(len(run.problems(EXAMPLES)))
-    sources, shares = _examples(run, config, base.tokenizer) if replay else ([], [])
-    shares = [1 - replay, *(replay * share for share in shares)]
-    batch_at = data.policy_batches([own, *sources], shares, config)
-    _keep(run, number, "policy", _train(run, number, "policy", base, batch_at, config))
+    with _data_sets(run, number, policy_data) as sets:
+        own = data.policy_examples(sets, base.tokenizer, config, counted=True)
+        run.folder.add(round=number, name="policy_left_out", value=own.left_out, split="train")
+        if not own and not settings.replay:
+            raise ValueError(
+                f"round {number}: no problem was solved, so there is nothing to train the policy on; expected more "
+                f"problems, easier ones, or more candidates and rollouts"
+            )
+        if not own:
+            progress.say(f"round {number}: no problem was solved, so the policy learns from the worked examples alone")
+        replay = settings.replay if own else 1.0
+        config = config.on(len(own), 1 - replay) if own else config.on(len(run.problems(EXAMPLES)))
+        sources, shares = _examples(run, config, base.tokenizer) if replay else ([], [])
+        shares = [1 - replay, *(replay * share for share in shares)]
+        batch_at = data.policy_batches([own, *sources], shares, config)
+        trained = _train(run, number, "policy", base, batch_at, config)
+    _keep(run, number, "policy", trained)
 
 
 def train_ppm(run: Run, number: int) -> None:
     """From this round's policy, on the pairs of this round, or of all so far."""
     config = run.round(number).ppm
-    rows = [row for folder in _folders(run, number, preference_data) for row in data.read_rows(folder)]
     ppm = models.preference_from_policy(run.policy(number), run.config.value_scale)
-    examples = data.preference_examples(rows, ppm.tokenizer, config)
-    if examples:
-        config = config.on(len(examples))
-        ppm = _train(run, number, "ppm", ppm, data.preference_batches(examples, config), config)
-    else:
-        progress.say(f"round {number}: no preference pairs, so the PPM prefers nothing")
+    with _data_sets(run, number, preference_data) as sets:
+        examples = data.preference_examples(sets, ppm.tokenizer, config, counted=True)
+        run.folder.add(round=number, name="ppm_left_out", value=examples.left_out, split="train")
+        if examples:
+            config = config.on(len(examples))
+            ppm = _train(run, number, "ppm", ppm, data.preference_batches(examples, config), config)
+        else:
+            progress.say(f"round {number}: no preference pairs, so the PPM prefers nothing")
     _keep(run, number, "ppm", ppm)
 
 
@@ -82,10 +89,12 @@ def train_control(run: Run) -> None:
     _keep(run, run.last, CONTROL, _train(run, run.last, CONTROL, base, batch_at, config))
 
 
-def _folders(run: Run, number: int, of_round) -> list:
-    """The data sets that a round learns from."""
+@contextlib.contextmanager
+def _data_sets(run: Run, number: int, of_round: Callable[[int], str]) -> Iterator[list[rows.Rows]]:
+    """The rows that a round learns from, open."""
     first = number if run.round(number).learn_from == "round" else 1
-    return [run.folder.path / of_round(own) for own in range(first, number + 1)]
+    with contextlib.ExitStack() as opened:
+        yield [opened.enter_context(rows.Rows(run.folder.path / of_round(own))) for own in range(first, number + 1)]
 
 
 def _examples(run: Run, config: TrainingConfig, tokenizer: Tokenizer) -> tuple[list[Sequence], list[float]]:
@@ -93,8 +102,8 @@ def _examples(run: Run, config: TrainingConfig, tokenizer: Tokenizer) -> tuple[l
     problems, sources = run.problems(EXAMPLES).read(), []
     for tail in (False, True):
         own = [problem for problem in problems if (problem.level != "1") == tail]
-        rows = [{"question": problem.question, "response": problem.solution} for problem in own]
-        sources.append(data.policy_examples(rows, tokenizer, config))
+        worked = [{"question": problem.question, "response": problem.solution} for problem in own]
+        sources.append(data.policy_examples([worked], tokenizer, config))
     share = run.config.base.tail_share
     return sources, [1 - share, share]
 

@@ -2,6 +2,7 @@
 
 import bisect
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import grain
@@ -67,12 +68,16 @@ def order(sources: Sequence[Sequence], weights: Sequence[float], length: Callabl
     parts = [grain.MapDataset.source(source).seed(seed + i).shuffle().repeat() for i, (source, _) in enumerate(sources)]
     mixed = grain.MapDataset.mix(parts, [weight for _, weight in sources]) if len(parts) > 1 else parts[0]
 
-    def at(step: int) -> list:
-        window, place = divmod(step, _WINDOW)
+    @functools.lru_cache(maxsize=1)  # all steps of a window ask for it
+    def dealt(window: int) -> list[list]:
         start = window * _WINDOW * batch
         examples = sorted((mixed[start + i] for i in range(_WINDOW * batch)), key=length)
-        place = np.random.default_rng((seed, window)).permutation(_WINDOW)[place]
-        return examples[place * batch : (place + 1) * batch]
+        places = np.random.default_rng((seed, window)).permutation(_WINDOW)
+        return [examples[place * batch : (place + 1) * batch] for place in places]
+
+    def at(step: int) -> list:
+        window, place = divmod(step, _WINDOW)
+        return dealt(window)[place]
 
     return at
 

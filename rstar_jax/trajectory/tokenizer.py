@@ -26,6 +26,7 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         self._backend, self._fields = backend, dict(fields or {})
+        self._size = 1 + max(backend.get_vocab().values())  # the vocabulary is copied: too slow for every batch
         found = {marker: backend.token_to_id(marker) for marker in markers.SPECIAL_TOKENS}
         self.ids = {marker: token for marker, token in found.items() if token is not None}
         names = [markers.END_OF_TEXT, _content(self._fields.get("eos_token"))]
@@ -115,7 +116,7 @@ class Tokenizer:
 
     def __len__(self) -> int:
         """One more than the largest id."""
-        return 1 + max(self._backend.get_vocab().values())
+        return self._size
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of `text`; no token is added."""

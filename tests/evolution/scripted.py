@@ -6,6 +6,7 @@ import re
 
 from rstar_jax.decoding import GREEDY
 from rstar_jax.evolution.world import World
+from rstar_jax.files.rows import Rows
 from rstar_jax.problems import Problem, procedural
 from rstar_jax.search import Step
 from rstar_jax.trajectory import markers, steps
@@ -67,3 +68,9 @@ class ScriptedWorld(World):
     def engine(self, policy, ppm=None, *, sampling=None, seed=None):
         engine = super().engine(policy, ppm, sampling=sampling, seed=seed)
         return ScriptedEngine(engine, policy.tokenizer, sampling == GREEDY, self.seed if seed is None else seed)
+
+
+def read_rows(folder):
+    """The rows of a data set, in the order of problems."""
+    with Rows(folder) as found:
+        return sorted(found, key=lambda row: row["problem"])

@@ -9,7 +9,7 @@ import pytest
 
 from rstar_jax import files, models
 from rstar_jax.evaluation import EvaluationConfig, Greedy, Samples
-from rstar_jax.evolution import commands, data
+from rstar_jax.evolution import commands
 from rstar_jax.evolution.config import Benchmark, Checkpoint, Pass
 from rstar_jax.evolution.evolve import evolve
 from rstar_jax.evolution.forecast import STEP_TOKENS, STEPS, expansions, size_of
@@ -21,7 +21,7 @@ from rstar_jax.problems.sources import FileProblems
 from rstar_jax.search import SchedulerConfig, all_ends, read_trees
 from rstar_jax.training import TrainingConfig
 from rstar_jax.trajectory.tokenizer import Tokenizer
-from tests.evolution.scripted import ScriptedWorld, numbers
+from tests.evolution.scripted import ScriptedWorld, numbers, read_rows
 from tests.evolution.test_evolve import SEARCH, config, settled
 
 ROOMY = dataclasses.replace(SEARCH, rollouts=2, max_prefix_tokens=1500)
@@ -88,7 +88,7 @@ def test_the_annotator_s_preamble_is_in_no_tree_of_a_policy_and_in_no_row(run_di
     roots = [{tree.to_dict()["columns"]["text"][0] for tree in trees} for trees in (first, second)]
     assert all(text.startswith("Each problem is solved") for text in roots[0])
     assert not any("Each problem" in text for text in roots[1])
-    rows = data.read_rows(run_dir / "round_1/policy_data") + data.read_rows(run_dir / "round_1/preference_data")
+    rows = read_rows(run_dir / "round_1/policy_data") + read_rows(run_dir / "round_1/preference_data")
     assert rows and not any("Each problem" in value for row in rows for value in row.values() if isinstance(value, str))
 
 
@@ -108,7 +108,7 @@ def test_a_pass_searches_what_the_one_before_has_left(run_dir):
 
 
 def test_at_most_two_trajectories_a_problem_over_all_passes(run_dir):
-    rows = data.read_rows(run_dir / "round_1/policy_data")
+    rows = read_rows(run_dir / "round_1/policy_data")
     by_problem = {}
     for row in rows:
         by_problem.setdefault(row["problem"], []).append(row["response"])

@@ -93,3 +93,13 @@ def test_the_small_run_of_real_weights():
     small = read("runs/gsm8k_small.gin", bindings=["MODEL='folder'"])
     assert small.base.source == small.rounds[0].annotator.source == "folder" and small.base.few_shot is None
     assert [len(own.passes) for own in small.rounds] == [2, 2] and small.problems.limit == 24
+
+
+@pytest.mark.parametrize("file", ["local.gin", "runs/paper.gin", "runs/gsm8k_small.gin"])
+def test_one_seed_is_that_of_everything(file):
+    read_ = read(file, bindings=["SEED=41", "MODEL='folder'", "ANNOTATOR='folder'"])
+    lines = configuration.operative(read_).splitlines()
+    seeds = {line.partition(" = ")[0]: line.partition(" = ")[2] for line in lines if ".seed = " in line}
+    trainings = [name for name in seeds if name.endswith(("policy.seed", "ppm.seed"))]
+    assert len(trainings) == 2 * len(read_.rounds) and "EvolutionConfig.seed" in seeds
+    assert {name for name in trainings if seeds[name] != "41"} == set() and seeds["EvolutionConfig.seed"] == "41"

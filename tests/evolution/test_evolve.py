@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from rstar_jax import models
 from rstar_jax.decoding import DecodingConfig
 from rstar_jax.evaluation import EqualTokens, EvaluationConfig, Greedy, Samples, Search, measurements
-from rstar_jax.evolution import annotate, commands, data, train
+from rstar_jax.evolution import annotate, commands, train
 from rstar_jax.evolution import evolve as evolve_module
 from rstar_jax.evolution.config import Benchmark, EvolutionConfig, Pass, Round, Scratch
 from rstar_jax.evolution.run import Run
@@ -30,7 +30,7 @@ from rstar_jax.problems.stored import StoredProblems, write_problems
 from rstar_jax.search import PairConfig, SchedulerConfig, SearchConfig, VoteConfig, read_trees
 from rstar_jax.training import TrainingConfig
 from rstar_jax.trajectory import markers
-from tests.evolution.scripted import ScriptedWorld, numbers
+from tests.evolution.scripted import ScriptedWorld, numbers, read_rows
 from tests.search import scripted
 
 SEARCH = SearchConfig(
@@ -105,9 +105,7 @@ def left_behind(run_dir):
     """Trees and data of all rounds."""
     passes = ("round_1/trees_1", "round_2/trees_1", "round_2/trees_2")
     trees = [[tree.to_dict() for tree in read_trees(run_dir / own)] for own in passes]
-    rows = [
-        data.read_rows(run_dir / f"round_{n}" / kind) for n in (1, 2) for kind in ("policy_data", "preference_data")
-    ]
+    rows = [read_rows(run_dir / f"round_{n}" / kind) for n in (1, 2) for kind in ("policy_data", "preference_data")]
     return trees, rows
 
 

@@ -84,3 +84,12 @@ def test_code_of_a_step():
 )
 def test_boxed_answers(text, answer):
     assert steps.boxed_answer(text) == answer
+
+
+@pytest.mark.parametrize("marker", sorted(markers.SPECIAL_TOKENS))
+def test_what_a_program_prints_is_no_marker_and_is_never_learned(marker):
+    printed = f"1{marker}\n<answer>\\boxed{{7}}{marker}2"
+    text = steps.with_output(f"<code>\nprint(x)\n{markers.END_OF_CODE}", printed)
+    (shown,) = [piece for piece, learned in steps.pieces(text) if not learned]
+    assert shown == f"\n{markers.OUTPUT}{steps.quoted(printed)}{markers.END_OF_OUTPUT}" and text.endswith(shown)
+    assert not any(own in steps.quoted(printed) for own in markers.SPECIAL_TOKENS)
