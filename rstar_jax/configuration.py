@@ -11,6 +11,8 @@ import gin
 
 DEFAULT_FILE = "local.gin"
 
+_log = logging.getLogger(__name__)
+
 
 def gin_folders() -> list[str]:
     """Where gin files are looked for: as they are named, in the wheel, in the checkout."""
@@ -105,7 +107,8 @@ def _refuse_missing(config: Any) -> None:
 def run(mode: Callable[..., None], files: Sequence[str], bindings: Sequence[str], flags: dict[str, Any]) -> None:
     """Calls a mode with its flags; what it takes as `config` or `limits`, of the class it is annotated with, is gin's.
 
-    Raises ValueError for gin flags of a mode that takes neither.
+    Raises ValueError for gin flags of a mode that takes neither; says which `bindings` change nothing, as those of a
+    class that the mode has not.
     """
     taken = [name for name in ("config", "limits") if name in mode.__annotations__]
     if not taken and (files or bindings):
@@ -115,11 +118,23 @@ def run(mode: Callable[..., None], files: Sequence[str], bindings: Sequence[str]
         with contextlib.suppress(ValueError):  # known since an earlier call
             gin.external_configurable(mode.__annotations__["limits"], module="verifier")
     for name in taken:
-        parse(files, bindings)
         kind = mode.__annotations__[name]
-        try:
-            flags = flags | {name: gin.get_configurable(kind)()}
-            _refuse_missing(flags[name])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"gin: {error}") from error
+        flags = flags | {name: _made(kind, files, bindings)}
+        told = operative(flags[name])
+        for place, binding in enumerate(bindings):
+            with contextlib.suppress(ValueError):  # what cannot be left out has an effect
+                others = [*bindings[:place], *bindings[place + 1 :]]
+                if operative(_made(kind, files, others)) == told:
+                    _log.warning("--gin.%s changes nothing in this mode", binding)
     mode(**flags)
+
+
+def _made(kind: type, files: Sequence[str], bindings: Sequence[str]) -> Any:
+    """A configuration of a class."""
+    parse(files, bindings)
+    try:
+        config = gin.get_configurable(kind)()
+        _refuse_missing(config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"gin: {error}") from error
+    return config

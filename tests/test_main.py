@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import subprocess
 import sys
 
@@ -131,6 +132,22 @@ def test_what_is_no_choice_is_refused(capsys, arguments):
     with pytest.raises(SystemExit) as ended:
         main.main(arguments)
     assert ended.value.code == 2 and "Traceback" not in capsys.readouterr().err
+
+
+def test_flags_that_change_nothing_are_named(caplog, monkeypatch):
+    logger = logging.getLogger("rstar_jax")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", True)
+    seen = []
+
+    def mode(*, config: WorldConfig) -> None:
+        seen.append(config.seed)
+
+    for binding in ("EvolutionConfig.seed=7", "WorldConfig.seed=7", "SEED=7", "search.SearchConfig.rollouts=99", "x=1"):
+        configuration.run(mode, [], [binding, "decoding.DecodingConfig.chunk_steps=5"], {})
+    assert seen == [0, 7, 7, 0, 0]
+    names = [record.getMessage().split()[0] for record in caplog.records]
+    assert names == ["--gin.EvolutionConfig.seed=7", "--gin.search.SearchConfig.rollouts=99", "--gin.x=1"]
 
 
 def test_help_and_version(capsys):
