@@ -137,7 +137,7 @@ class Engine:
                 return
             self._batch = self._next_batch()
         else:
-            self._grow(self._batch)
+            self._fit(self._batch)
         self._admit(self._batch)
         start = time.perf_counter()
         on_host = self._batch.decode(len(self._tokenizer))
@@ -169,10 +169,10 @@ class Engine:
     def _places(self, nodes: int) -> int:
         return bucket(min(nodes, self.config.node_buckets[-1]), self.config.node_buckets)
 
-    def _grow(self, batch: Batch) -> None:
-        """Gives a batch that began small the places that are asked for since."""
+    def _fit(self, batch: Batch) -> None:
+        """Gives a batch the places that are asked for now: more wait since it began, or most of it has ended."""
         nodes = self._places(batch.most_seated() + self._asked(batch.kind))
-        if nodes > batch.shape.nodes:
+        if nodes != batch.shape.nodes:
             batch.resize(nodes)
 
     def _admit(self, batch: Batch) -> None:

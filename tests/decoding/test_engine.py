@@ -384,6 +384,20 @@ def test_a_batch_that_began_small_grows_and_draws_the_same(policy, mesh):
     )
 
 
+def test_a_batch_whose_nodes_have_ended_shrinks_and_draws_the_same(policy, mesh):
+    """The last trees of a search do not pay for the places of all."""
+    config = dataclasses.replace(CONFIG, node_buckets=(1, 2, 8), chunk_steps=1, pages=400)
+    nodes = [dataclasses.replace(prefix, key=(7, i)) for i, prefix in enumerate(prefixes())]
+    alone = [Engine(MODEL, TOKENIZER, mesh, config, policy=policy, seed=3).expand([n], 2, stops=STOPS) for n in nodes]
+    engine, places = Engine(MODEL, TOKENIZER, mesh, config, policy=policy, seed=3), []
+    futures = [engine.submit(node, 2, stops=STOPS) for node in nodes]
+    while not all(future.done() for future in futures):
+        engine.advance()
+        places.append(engine._batch.shape.nodes)
+    assert places[0] == 8 and places[-1] < 8 and places == sorted(places, reverse=True)
+    assert [[s.tokens for s in future.result()] for future in futures] == [[s.tokens for s in row] for (row,) in alone]
+
+
 def test_what_is_drawn_does_not_depend_on_what_the_engine_did_before(policy, ppm, mesh):
     """To the last bit, once it has begun anew: as a shard of trees does."""
 
