@@ -8,7 +8,6 @@ Folders may be local or remote (`gs://`).
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 
 from etils import epath
 
@@ -30,7 +29,6 @@ __all__ = [
     "shard_ends",
     "shard_path",
     "write_shard",
-    "writing",
 ]
 
 _COMPRESSION = "brotli:6"  # among the options: within a byte a node of the smallest, ten times as fast
@@ -64,42 +62,43 @@ class Ends:
         return "medium" if self.wrong or self.undecided else "easy"
 
 
-class TreeShard:
-    """A shard of trees that is being written."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Packed:
+    """A tree as a shard keeps it, and what the shard's marker says of it."""
 
-    def __init__(self, shard: files.Shard):
-        self._shard = shard
-        self._ends: dict[str, Ends] = {}
-        self._shard.marker |= {"nodes": 0, "ends": {}}
+    problem: str
+    key: int
+    nodes: int
+    ends: Ends
+    record: bytes
 
-    def write(self, tree: Tree) -> None:
-        """Adds a tree."""
-        self._shard.write(record.pack(tree))
-        own = self._ends[tree.problem.id] = self._ends.get(tree.problem.id, Ends()) + Ends.of(tree)
-        self._shard.marker["nodes"] += tree.size
-        self._shard.marker["ends"][tree.problem.id] = dataclasses.astuple(own)
-
-
-@contextmanager
-def writing(folder: epath.PathLike, shard: int, total: int) -> Iterator[TreeShard]:
-    """Gives a shard to write trees to as they end; it is published if nothing went wrong. Several may be open."""
-    with files.writing_shard(shard_path(folder, shard, total), noun="trees", compression=_COMPRESSION) as open_shard:
-        yield TreeShard(open_shard)
+    @classmethod
+    def of(cls, tree: Tree) -> "_Packed":
+        return cls(problem=tree.problem.id, key=tree.key, nodes=tree.size, ends=Ends.of(tree), record=record.pack(tree))
 
 
 def write_shard(folder: epath.PathLike, shard: int, total: int, trees: Iterable[Tree]) -> epath.Path:
     """Writes one shard and then its marker; returns the shard's path. An old shard of the same name is replaced."""
-    with writing(folder, shard, total) as open_shard:
+    return _write(shard_path(folder, shard, total), map(_Packed.of, trees))
+
+
+def _write(path: epath.Path, trees: Iterable[_Packed]) -> epath.Path:
+    with files.writing_shard(path, noun="trees", compression=_COMPRESSION) as open_shard:
+        nodes, ends = 0, {}
         for tree in trees:
-            open_shard.write(tree)
-    return shard_path(folder, shard, total)
+            open_shard.write(tree.record)
+            nodes += tree.nodes
+            ends[tree.problem] = ends.get(tree.problem, Ends()) + tree.ends
+        open_shard.marker |= {"nodes": nodes, "ends": {name: dataclasses.astuple(own) for name, own in ends.items()}}
+    return path
 
 
 class ShardsWriter:
     """Writes the trees of several shards at the same time, as they end; each shard is published with its last tree.
 
     A shard's trees are written in the order of its problems, so that its bytes do not depend on which ended first;
-    those of open shards are held in memory. What is not whole when an error ends the block is not written.
+    those of open shards are held as the bytes they will be. What is not whole when an error ends the block is not
+    written.
     """
 
     def __init__(self, folder: epath.PathLike, total: int):
@@ -136,10 +135,10 @@ class ShardsWriter:
         """
         shard = self._shard_of[tree.problem.id]
         own = self._open[shard]
-        own.add(tree)
+        own.add(_Packed.of(tree))  # now, a little work a tree, not all of it while the search waits for the last
         if not own.is_whole:
             return None
-        write_shard(self._folder, shard, self._total, own.ordered())
+        _write(shard_path(self._folder, shard, self._total), own.ordered())
         del self._open[shard]
         for problem in own.problems:
             del self._shard_of[problem]
@@ -151,17 +150,17 @@ class _OpenShard:
 
     def __init__(self, problems: Sequence[str], trees: int):
         self.problems, self._left = problems, len(problems) * trees
-        self._found: dict[str, list[Tree]] = {problem: [] for problem in problems}
+        self._found: dict[str, list[_Packed]] = {problem: [] for problem in problems}
 
     @property
     def is_whole(self) -> bool:
         return self._left == 0
 
-    def add(self, tree: Tree) -> None:
-        self._found[tree.problem.id].append(tree)
+    def add(self, tree: _Packed) -> None:
+        self._found[tree.problem].append(tree)
         self._left -= 1
 
-    def ordered(self) -> Iterator[Tree]:
+    def ordered(self) -> Iterator[_Packed]:
         for problem in self.problems:
             yield from sorted(self._found[problem], key=lambda tree: tree.key)
 

@@ -1,7 +1,9 @@
 """Shards: what was written comes back; what was not finished does not count."""
 
+import gc
 import json
 import struct
+import weakref
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from rstar_jax.problems.problem import Problem
 from rstar_jax.search import (
     Ends,
     Kind,
+    SchedulerConfig,
     ShardsWriter,
     Tree,
     all_ends,
@@ -19,6 +22,7 @@ from rstar_jax.search import (
     read_shard,
     read_trees,
     record,
+    search,
     search_all,
     shard_ends,
     storage,
@@ -251,3 +255,25 @@ def test_shards_are_published_with_their_last_tree_whatever_the_order(tmp_path, 
     with pytest.raises(ValueError, match="ids of problems occur twice"):
         ShardsWriter(tmp_path / "d", 1).begin(0, problems[:1] * 2, 1)
     assert missing_shards(tmp_path / "c", 1) == [0] and not (tmp_path / "c").exists()
+
+
+def test_no_tree_outlives_its_end_while_its_shard_is_open(tmp_path):
+    """What waits for the rest of a shard is bytes: of trees, as Python holds them, no more than searches need."""
+    problems, seen = scripted.problems(30), []
+    stream = search(
+        problems,
+        sampler=scripted.Sampler(),
+        verifier=scripted.Verifier(),
+        grader=scripted.Grader(),
+        config=scripted.CONFIG,
+        scheduling=SchedulerConfig(in_flight=4),
+    )
+    with ShardsWriter(tmp_path, 1) as writer:
+        writer.begin(0, problems, 1)
+        for tree in stream:
+            seen.append(weakref.ref(tree))
+            writer.add(tree)
+            del tree
+            gc.collect()
+            assert sum(own() is not None for own in seen) <= 2 * 4
+    assert len(seen) == 30 and len(read_shard(tmp_path, 0, 1)) == 30
