@@ -75,8 +75,9 @@ class Engine:
         """Forgets what was encoded, and which tree was on which data shard: what comes next is computed as at first.
 
         For work that may be resumed: its numbers do not depend on what the engine did before, to the last bit. Raises
-        RuntimeError while something is decoded.
+        RuntimeError while something is decoded that was not cancelled.
         """
+        self._give_up_cancelled()
         if self._waiting or (self._batch is not None and not self._batch.empty):
             raise RuntimeError("the engine cannot begin anew while it decodes")
         self._batch = None  # its ring stands where it stood
@@ -116,6 +117,7 @@ class Engine:
     def submit(self, prefix: Prefix, n: int, *, stops: Sequence[str] = markers.STEP_STOPS) -> Future[list[Step]]:
         """Asks for `n` candidates under a prefix; `advance` until the future has them: `list[Step]`.
 
+        Who cancels the future takes the question back.
         Raises: ValueError for a prefix longer than `max_prefix_tokens`.
         """
         if not 0 < len(prefix.tokens) <= self.config.max_prefix_tokens:
@@ -132,6 +134,7 @@ class Engine:
 
     def advance(self) -> None:
         """Decodes one chunk: as many tokens as it has steps, in every lane that has something to do."""
+        self._give_up_cancelled()
         if self._batch is None or self._batch.empty:
             if not self._waiting:
                 return
@@ -143,6 +146,20 @@ class Engine:
         on_host = self._batch.decode(len(self._tokenizer))
         self.stats.seconds += time.perf_counter() - start
         self._collect(self._batch, *on_host)
+
+    def _give_up_cancelled(self) -> None:
+        """Takes what nobody asks for any more from those that wait, and from their places with its lanes."""
+        if any(request.future.cancelled() for _, request in self._waiting):
+            self._waiting = collections.deque(own for own in self._waiting if not own[1].future.cancelled())
+        seated = [] if self._batch is None else self._batch.seated()
+        cancelled = [(at, request) for at, request in seated if request.future.cancelled()]
+        for at, request in cancelled:
+            self._batch.leave(at)
+            request.edge.unpin()
+        if len(cancelled) == len(seated) > 0:
+            self._batch = None  # its lanes draw on
+        elif cancelled:
+            self._batch.resize(self._batch.shape.nodes)  # which lays the lanes of empty places idle
 
     def _next_batch(self) -> Batch:
         """Places for those that wait longest and those of their kind."""

@@ -1,5 +1,6 @@
 """Searches the problems of a round: pass by pass, and each pass shard by shard."""
 
+import contextlib
 import json
 import secrets
 import time
@@ -136,9 +137,10 @@ class SearchedPass:
                 on_progress=on_progress,
                 stats=speed.stats,
             )
-            for tree in trees:
-                if writer.add(tree) is not None:
-                    speed.write()
+            with contextlib.closing(trees):
+                for tree in trees:
+                    if writer.add(tree) is not None:
+                        speed.write()
 
     def _size(self, shards: Iterable[int] | None = None) -> int:
         """How many trees some shards will have, or all; those of later passes are not told apart by shard."""

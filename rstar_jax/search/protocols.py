@@ -45,7 +45,7 @@ class StepSampler(Protocol):
         ...
 
     def submit(self, prefix: Prefix, n: int, *, stops: Sequence[str]) -> Future[list[Step]]:
-        """Asks for `n` candidate steps under one prefix, without waiting for them."""
+        """Asks for `n` candidate steps under one prefix, without waiting for them. A future may be cancelled."""
         ...
 
     def advance(self) -> None:

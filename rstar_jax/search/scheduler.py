@@ -14,7 +14,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
@@ -72,8 +72,11 @@ def search(
     stops: Sequence[str] = markers.STEP_STOPS,
     on_progress: Callable[[SearchStats], None] | None = None,
     stats: SearchStats | None = None,
-) -> Iterator[Tree]:
+) -> Generator[Tree, None, None]:
     """The searched trees, each as it ends; a problem is read when there is a place for its tree, and not kept.
+
+    However it ends, by `close` or an error too, nothing that it asked stays with the sampler; programs that were sent
+    off run to their end, which their limits bound.
 
     trajectories: independent searches, each with a tree of its own, of each problem; first_trajectory: the number of
         the first of them, which keys its draws. prompt: made of a question.
@@ -119,13 +122,16 @@ def search_all(
 
 def _grow(
     trees: Iterator[Tree], scheduling: SchedulerConfig, world: "_World", on_progress: Callable[[SearchStats], None]
-) -> Iterator[Tree]:
+) -> Generator[Tree, None, None]:
     turns = _Turns(trees, scheduling, world)
-    yield from turns.ended()
-    while turns.live:
-        turns.take()
-        on_progress(world.stats)
+    try:
         yield from turns.ended()
+        while turns.live:
+            turns.take()
+            on_progress(world.stats)
+            yield from turns.ended()
+    finally:
+        turns.give_up()
 
 
 def plant(
@@ -221,6 +227,12 @@ class _Turns:
         self._advance()
         self._replace_finished()
 
+    def give_up(self) -> None:
+        """Takes back all that is asked and not answered."""
+        for growing in self.live:
+            for future in growing.futures:
+                future.cancel()
+
     def _asking(self, kind: type) -> list[_Growing]:
         return [growing for growing in self.live if isinstance(growing.ask, kind)]
 
@@ -261,10 +273,8 @@ class _Turns:
             if not growing.futures and (late or growing.spent(world.config)):
                 growing.stop()
             elif not growing.futures:
-                growing.futures = [
-                    world.sampler.submit(prefix, world.config.candidates, stops=world.stops)
-                    for prefix in growing.ask.prefixes
-                ]
+                for prefix in growing.ask.prefixes:  # one by one, so that what was asked before an error is known
+                    growing.futures.append(world.sampler.submit(prefix, world.config.candidates, stops=world.stops))
 
     def _advance(self) -> None:
         """Decodes for a while; what is finished becomes nodes, and sends its code off."""

@@ -13,9 +13,11 @@ from rstar_jax.decoding.sampling import Sampling, draw
 from rstar_jax.decoding.shards import compiled_programs
 from rstar_jax.models import Decoder, DecoderConfig, PreferenceModel, attention, parameters
 from rstar_jax.partitioning import MeshConfig, make_mesh
-from rstar_jax.search import Prefix
+from rstar_jax.problems import Problem
+from rstar_jax.search import Prefix, SchedulerConfig, search
 from rstar_jax.trajectory import markers
 from rstar_jax.trajectory.tokenizer import Tokenizer
+from tests.search import scripted
 
 TOKENIZER = Tokenizer.train(["a = 1 + 2\nprint(a)"], 300)
 MODEL = DecoderConfig(vocabulary_size=len(TOKENIZER), layers=2, embed=32, heads=4, kv_heads=2, head=8, mlp=64)
@@ -414,6 +416,66 @@ def test_what_is_drawn_does_not_depend_on_what_the_engine_did_before(policy, ppm
     engine.expand(others, 4, stops=STOPS)
     engine.begin()
     assert bits(engine) == fresh
+
+
+def test_what_is_cancelled_leaves_the_engine(policy, mesh):
+    """It takes no place and no page, and what is asked beside it and after it is drawn as without it."""
+    asked, config = prefixes(9), dataclasses.replace(LONG, chunk_steps=1)
+
+    def drawn(rows):
+        return [(step.tokens, step.logprob) for row in rows for step in row]
+
+    engine = Engine(MODEL, TOKENIZER, mesh, config, policy=policy, seed=3)
+    expected = drawn(engine.expand(asked, 4, stops=STOPS))
+    engine.begin()
+    futures = [engine.submit(prefix, 4, stops=STOPS) for prefix in asked]
+    engine.advance()  # some are seated, others wait
+    assert engine._waiting and not engine._batch.empty and not any(future.done() for future in futures)
+    with pytest.raises(RuntimeError, match="cannot begin anew while it decodes"):
+        engine.begin()
+    seated = [id(request.future) for _, request in engine._batch.seated()]
+    others = [i for i, future in enumerate(futures) if i % 2 or not future.cancel()]
+    left = [own for own in seated if own in {id(futures[i]) for i in others}]
+    assert 0 < len(left) < len(seated)
+    engine.advance()
+    while not all(futures[i].done() for i in others):
+        engine.advance()
+    found = [futures[i].result() for i in others]
+    assert [step.tokens for row in found for step in row] == [
+        tokens for i in others for tokens, _ in expected[4 * i : 4 * i + 4]
+    ]
+    for turns in range(4):
+        futures = [engine.submit(prefix, 4, stops=STOPS) for prefix in asked]
+        for _ in range(turns):
+            engine.advance()
+        assert all(future.cancel() for future in futures if not future.done())
+        engine.begin()
+        assert engine.occupancy == 0 and not engine._waiting
+        assert drawn(engine.expand(asked, 4, stops=STOPS)) == expected
+        engine.begin()
+
+
+def test_a_search_that_is_left_early_leaves_the_engine_clean(policy, mesh):
+    problems = [Problem(id=f"{i}", question=f"What is {i} + 1?", answers=(f"{i + 1}",)) for i in range(5)]
+    config = dataclasses.replace(scripted.CONFIG, max_prefix_tokens=LONG.max_prefix_tokens)
+
+    def searched(engine, **more):
+        world = dict(sampler=engine, verifier=scripted.Verifier(), grader=scripted.Grader())
+        return search(problems, config=config, prompt=lambda question: question, **world, **more)
+
+    expected = [tree.to_dict() for tree in searched(Engine(MODEL, TOKENIZER, mesh, LONG, policy=policy, seed=3))]
+    engine = Engine(MODEL, TOKENIZER, mesh, LONG, policy=policy, seed=3)
+    next(stream := searched(engine, scheduling=SchedulerConfig(in_flight=3)))
+    stream.close()
+
+    def fail(stats):
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        list(searched(engine, on_progress=fail))
+    engine.begin()
+    assert engine.occupancy == 0
+    assert [tree.to_dict() for tree in searched(engine)] == expected
 
 
 def test_what_cannot_be_scored_or_decoded_is_refused_in_one_line(policy, ppm, mesh):

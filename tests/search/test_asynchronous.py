@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from rstar_jax.search import SchedulerConfig, SearchStats, search_all
+from rstar_jax.search import SchedulerConfig, SearchStats, search, search_all
 
 from . import scripted
 
@@ -122,3 +122,39 @@ def test_a_tree_ends_when_its_budget_is_spent():
     assert spent.sampled_tokens < sizes()[1].sampled_tokens
     with pytest.raises(ValueError, match="SearchConfig.max_expansions must be at least 1, or None, got 0"):
         sizes(max_expansions=0)
+
+
+@pytest.mark.parametrize("end", ["close", "error"])
+def test_a_search_that_is_left_early_takes_back_what_it_asked(end):
+    """However it ends: the sampler has nothing more to do for it, so the next search finds it as it was."""
+
+    class Remembering(LateSampler):
+        def __init__(self):
+            super().__init__(lambda prefix: 1 + len(self.futures) % 5)
+            self.futures = []
+
+        def submit(self, prefix, n, *, stops):
+            self.futures.append(super().submit(prefix, n, stops=stops))
+            return self.futures[-1]
+
+    def fail(stats):
+        if end == "error" and stats.finished_trees:
+            raise OSError("the disk is full")
+
+    sampler = Remembering()
+    stream = search(
+        scripted.problems(12),
+        sampler=sampler,
+        verifier=scripted.Verifier(),
+        grader=scripted.Grader(),
+        config=scripted.CONFIG,
+        on_progress=fail,
+    )
+    if end == "close":
+        next(stream)
+        stream.close()
+    else:
+        with pytest.raises(OSError, match="the disk is full"):
+            list(stream)
+    assert all(future.done() for future in sampler.futures)
+    assert 0 < sum(future.cancelled() for future in sampler.futures) < len(sampler.futures)
