@@ -116,8 +116,9 @@ class SchedulerConfig:
     """How many trees are searched together, and how long for what.
 
     in_flight: trees that are searched at the same time; more of them fill batches better and hold more memory.
-    patience: seconds for which a turn waits for code; a tree whose code takes longer steps aside and holds up nobody.
-        None: as long as it takes, so that who shares a batch, and so the last bit of every value, never depends on it.
+    patience: seconds for which a turn waits for code, and for grades; a tree whose own take longer steps aside and
+        holds up nobody. None: as long as they take, so that who shares a batch, and so the last bit of every value,
+        never depends on it.
     seconds: of a whole search, None for no limit: then no node is expanded any more, and trees end with what was found.
     """
 

@@ -74,8 +74,15 @@ class Verifier(Protocol):
 
 
 class Grader(Protocol):
-    """Who decides whether an answer is right, and which answers are equal. A test-time search has none."""
+    """Who decides whether an answer is right, and which answers are equal. A test-time search has none.
+
+    A pair is a gold answer, or several of which any is right, and an answer; None: neither right nor wrong.
+    """
+
+    def submit(self, pair: tuple[str | tuple[str, ...], str]) -> Future[bool | None]:
+        """Starts to grade one pair."""
+        ...
 
     def grade(self, pairs: Sequence[tuple[str | tuple[str, ...], str]]) -> list[bool | None]:
-        """One decision for each (gold, or several of which any is right; answer); None: neither right nor wrong."""
+        """One decision for each pair."""
         ...

@@ -1,13 +1,13 @@
 """Searches many trees at the same time: while some are decoded, the code of others runs, and others are scored.
 
 Turns follow each other. In a turn the code that was sent off before the last turn is waited for, what asks to be judged
-is scored and graded in one batch each, what asks for samples is given to the sampler, the sampler goes on a little for
-all that it has, and what it has finished sends its code off. So code has a whole turn of decoding to run in. Who is in
-a batch follows from the order of turns alone, not from which program happened to end first, and no draw depends on who
-is in a batch: the trees are the same on every machine and every day.
+is graded and, while that runs, scored in one batch, what asks for samples is given to the sampler, the sampler goes on
+a little for all that it has, and what it has finished sends its code off. So code has a whole turn of decoding to run
+in. Who is in a batch follows from the order of turns alone, not from which program happened to end first, and no draw
+depends on who is in a batch: the trees are the same on every machine and every day.
 
-Code that takes longer than `SchedulerConfig.patience` is not waited for: its tree steps aside until it is done, and
-holds up nobody. A tree is then the same as far as rounding does not depend on who else is in a batch.
+Code and grades that take longer than `SchedulerConfig.patience` are not waited for: their tree steps aside until they
+are done, and holds up nobody. A tree is then the same as far as rounding does not depend on who else is in a batch.
 """
 
 import dataclasses
@@ -18,6 +18,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
+import numpy as np
+
 from rstar_jax.problems.problem import Problem
 from rstar_jax.search import expansion
 from rstar_jax.search.beam import beam_search
@@ -27,6 +29,8 @@ from rstar_jax.search.protocols import Grader, StepSampler, StepScorer, Verifier
 from rstar_jax.search.tree import Tree, tree_key
 from rstar_jax.trajectory import markers, steps
 from rstar_jax.verifier.protocol import Verdict
+
+_Pair = tuple[tuple[str, ...], str]  # gold answers, an answer
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -75,8 +79,8 @@ def search(
 ) -> Generator[Tree, None, None]:
     """The searched trees, each as it ends; a problem is read when there is a place for its tree, and not kept.
 
-    However it ends, by `close` or an error too, nothing that it asked stays with the sampler; programs that were sent
-    off run to their end, which their limits bound.
+    However it ends, by `close` or an error too, nothing that it asked stays with the sampler; programs and pairs that
+    were sent off run to their end, which their limits bound.
 
     trajectories: independent searches, each with a tree of its own, of each problem; first_trajectory: the number of
         the first of them, which keys its draws. prompt: made of a question.
@@ -171,10 +175,11 @@ class _Growing:
         searcher = search_tree if world.config.beam_width is None else beam_search
         self.search = searcher(tree, world.config, world.sampler.encode)
         self.ask: expansion.Ask | None = next(self.search, None)
-        self.futures: list[Future] = []  # answers to `ask`, if sampler or verifier have it
+        self.futures: list[Future] = []  # answers to `ask`, if sampler, verifier or grader have it
         self.sent = 0  # the turn in which they were asked
         self.expansions = 0
-        self.grades: dict[tuple[tuple[str, ...], str], bool | None] = {}  # an undecided one stays so in a tree
+        self.scores: list[np.ndarray] | None = None  # those of `ask`, once it is scored
+        self.grades: dict[_Pair, Future[bool | None]] = {}  # an undecided one stays so in a tree
         self.waited = False  # whether its code has had its turn and the patience of one
 
     def done(self) -> bool:
@@ -193,7 +198,7 @@ class _Growing:
         self.ask = None
 
     def send(self, answer: Any) -> None:
-        self.futures, self.waited = [], False
+        self.futures, self.scores, self.waited = [], None, False
         try:
             self.ask = self.search.send(answer)
         except StopIteration:
@@ -209,6 +214,7 @@ class _Turns:
         self.turn = 0
         self.waiting = trees
         self.live: list[_Growing] = []
+        self.grading: dict[_Pair, Future[bool | None]] = {}  # all that the grader has not answered
         self._ended: list[Tree] = []
         self._replace_finished()
 
@@ -244,9 +250,8 @@ class _Turns:
         wait([future for growing in due for future in growing.futures], timeout=self.patience)
         for growing in due:
             growing.waited = True
-        if len(running) == len(self.live) and not any(growing.done() for growing in running):
-            left = [future for growing in running for future in growing.futures if not future.done()]
-            wait(left, return_when=FIRST_COMPLETED)
+        if running:
+            self._wait_if_stuck()
         for growing in running:
             if growing.waited and growing.done():
                 outcomes = [future.result() for future in growing.futures]
@@ -257,14 +262,42 @@ class _Turns:
         stats.verifier_seconds += time.perf_counter() - start
 
     def _judge(self) -> None:
+        """Grades and scores what is new, and gives those their values whose grades are there."""
         asking = self._asking(expansion.Judge)
         if not asking:
             return
-        scores = iter(self._score(asking))
-        self._grade(asking)
+        stats, new = self.world.stats, [growing for growing in asking if growing.scores is None]
+        start = time.perf_counter()
+        for growing in new:
+            growing.futures = [self._grade(growing, pair) for pair in growing.ask.answers]
+        stats.grader_seconds += time.perf_counter() - start
+        scores = iter(self._score(new))
+        for growing in new:
+            growing.scores = [next(scores) for _ in growing.ask.prefixes]
+        start = time.perf_counter()
+        wait([future for growing in new for future in growing.futures], timeout=self.patience)
+        self._wait_if_stuck()
+        stats.grader_seconds += time.perf_counter() - start
         for growing in asking:
-            values = [next(scores) for _ in growing.ask.prefixes]
-            growing.send((values, [growing.grades[pair] for pair in growing.ask.answers]))
+            if growing.done():
+                growing.send((growing.scores, [future.result() for future in growing.futures]))
+        for pair in [pair for pair, future in self.grading.items() if future.done()]:
+            stats.undecided_answers += self.grading.pop(pair).result() is None
+
+    def _grade(self, growing: _Growing, pair: _Pair) -> "Future[bool | None]":
+        """The grade of an answer: that which its tree has, or another that waits for it; else it is asked for."""
+        if pair not in growing.grades:
+            if pair not in self.grading:
+                self.grading[pair] = self.world.grader.submit(pair)
+                self.world.stats.graded_answers += 1
+            growing.grades[pair] = self.grading[pair]
+        return growing.grades[pair]
+
+    def _wait_if_stuck(self) -> None:
+        """Waits for whatever is done first, where all trees wait for code or grades, and nothing can be decoded."""
+        if not self._asking(expansion.Sample) and not any(growing.done() for growing in self.live):
+            left = [future for growing in self.live for future in growing.futures if not future.done()]
+            wait(left, return_when=FIRST_COMPLETED)
 
     def _ask_for_samples(self) -> None:
         world = self.world
@@ -312,20 +345,6 @@ class _Turns:
         scores = self.world.scorer.score(prefixes, candidates)
         self.world.stats.scorer_seconds += time.perf_counter() - start
         return scores
-
-    def _grade(self, asking: Sequence[_Growing]) -> None:
-        """Grades what a tree has not asked before; equal pairs of several trees go to the grader once a turn."""
-        new = [(growing, pair) for growing in asking for pair in growing.ask.answers if pair not in growing.grades]
-        pairs = list(dict.fromkeys(pair for _, pair in new))
-        if not pairs:
-            return
-        start = time.perf_counter()
-        grades = dict(zip(pairs, self.world.grader.grade(pairs), strict=True))
-        for growing, pair in new:
-            growing.grades[pair] = grades[pair]
-        self.world.stats.grader_seconds += time.perf_counter() - start
-        self.world.stats.graded_answers += len(pairs)
-        self.world.stats.undecided_answers += list(grades.values()).count(None)
 
     def _replace_finished(self) -> None:
         """Lets the next trees in where others are finished."""

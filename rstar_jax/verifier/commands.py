@@ -8,7 +8,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from rstar_jax import files, json_lines
@@ -39,15 +39,9 @@ def grade(*, input: str, output: str, workers: int = 1) -> None:
     input, output: file names, or "-" for the standard streams. The output file appears when it is complete.
     Raises ValueError naming file and line where a line is malformed, OSError where a file cannot be used.
     """
-    with (
-        _reading(input) as lines,
-        _writing(output) as write,
-        ThreadPoolExecutor(workers) as threads,
-        Grader(workers) as grader,  # closed first, so that no thread waits for a verdict that nobody wants
-    ):
+    with _reading(input) as lines, _writing(output) as write, Grader(workers) as grader:
         pairs = _records(lines, _pair, 'an object with "gold" and "answer" (texts or numbers; "gold" also a list)')
-        verdicts = (threads.submit(grader.grade, [pair]) for pair in pairs)
-        _write_in_order(verdicts, lambda equal: write({"equal": equal[0]}))
+        _write_in_order(map(grader.submit, pairs), lambda equal: write({"equal": equal}))
 
 
 def _write_in_order(futures: Iterator[Future], write: Callable[[object], None]) -> None:

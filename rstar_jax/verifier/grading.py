@@ -14,9 +14,10 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from rstar_jax.verifier import exact
+from rstar_jax.verifier.gathered import gather
 from rstar_jax.verifier.process import ProcessLost, SandboxProcess
 from rstar_jax.verifier.sandbox import clocks
 
@@ -27,6 +28,8 @@ _WALL_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 _START_SECONDS = 30.0
 _CACHE_SIZE = 1 << 16
+
+Pair = tuple[str | tuple[str, ...], str]  # a gold answer, or several; an answer
 
 
 class Grader:
@@ -39,7 +42,8 @@ class Grader:
         if workers < 1:
             raise ValueError(f"expected workers >= 1, got {workers}")
         self.workers = workers
-        self._cache: collections.OrderedDict[tuple[str, str], bool | None] = collections.OrderedDict()
+        self._cache: collections.OrderedDict[tuple[str, str], bool] = collections.OrderedDict()
+        self._under_way: dict[tuple[str, str], Future[bool | None]] = {}
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
         self._idle: queue.SimpleQueue[_GraderProcess] = queue.SimpleQueue()
@@ -54,34 +58,33 @@ class Grader:
     def __exit__(self, *exception) -> None:
         self.close()
 
-    def grade(self, pairs: Sequence[tuple[str | tuple[str, ...], str]]) -> list[bool | None]:
-        """Whether each answer equals its gold answer, or one of several; None if undecided, as without any gold.
+    def grade(self, pairs: Sequence[Pair]) -> list[bool | None]:
+        """`submit` for each of several pairs, waited for."""
+        return [future.result() for future in [self.submit(pair) for pair in pairs]]
 
-        Raises RuntimeError after `close`.
+    def submit(self, pair: Pair) -> "Future[bool | None]":
+        """Whether an answer equals its gold answer, or one of several; None if undecided, as without any gold.
+
+        What takes no process is done at once; equal pairs that are under way are asked once.
+        Raises RuntimeError after `close`, which lets all that is under way fail with it, too.
         """
         if self._closed:
             raise RuntimeError("the grader is closed")
-        rows = [[(gold, answer) for gold in _several(golds)] for golds, answer in pairs]
-        verdicts = self._grade(list(dict.fromkeys(pair for row in rows for pair in row)))
-        return [_any([verdicts[pair] for pair in row]) for row in rows]
+        golds, answer = pair
+        return gather([self._verdict(gold, answer) for gold in _several(golds)], _any)
 
-    def _grade(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bool | None]:
-        verdicts: dict[tuple[str, str], bool | None] = {}
-        hard = []
-        for gold, answer in pairs:
-            verdict = False if len(answer) > _ANSWER_CHARACTERS else exact.compare(gold, answer)
-            if verdict is not None:
-                verdicts[gold, answer] = verdict
-            elif (gold, answer) in self._cache:
-                verdicts[gold, answer] = self._cache[gold, answer]
-            else:
-                hard.append((gold, answer))
-        if hard:
+    def _verdict(self, gold: str, answer: str) -> "Future[bool | None]":
+        verdict = False if len(answer) > _ANSWER_CHARACTERS else exact.compare(gold, answer)
+        if verdict is not None:
+            return _known(verdict)
+        with self._lock:
+            if (gold, answer) in self._cache:
+                return _known(self._cache[gold, answer])
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="grader")
-            for pair, verdict in zip(hard, self._threads.map(self._ask, hard), strict=True):
-                verdicts[pair] = verdict
-        return verdicts
+            if (gold, answer) not in self._under_way:
+                self._under_way[gold, answer] = self._threads.submit(self._ask, (gold, answer))
+            return self._under_way[gold, answer]
 
     def close(self) -> None:
         """Ends every process. May be called twice."""
@@ -89,22 +92,26 @@ class Grader:
         for process in self._processes:
             process.kill()
         if self._threads is not None:
-            self._threads.shutdown(cancel_futures=True)
+            self._threads.shutdown()
         for process in self._processes:
             process.drop()
 
     def _ask(self, pair: tuple[str, str]) -> bool | None:
-        process = self._idle.get()
+        process, verdict = self._idle.get(), None
         try:
-            verdict = process.ask(*pair)
+            if not self._closed:
+                verdict = process.ask(*pair)
+            if verdict is None and self._closed:
+                raise RuntimeError("the grader was closed before this pair was graded")
+            return verdict
         finally:
             self._idle.put(process)
-        if verdict is not None:  # what was undecided on a busy host may be decided the next time
             with self._lock:
-                self._cache[pair] = verdict
-                if len(self._cache) > _CACHE_SIZE:
-                    self._cache.popitem(last=False)
-        return verdict
+                del self._under_way[pair]
+                if verdict is not None:  # what was undecided on a busy host may be decided the next time
+                    self._cache[pair] = verdict
+                    if len(self._cache) > _CACHE_SIZE:
+                        self._cache.popitem(last=False)
 
 
 class _GraderProcess:
@@ -175,6 +182,12 @@ class _GraderProcess:
         if "pid" in reply:  # a new grader greets: the old one was killed, has left, or fell over this pair
             self._grader = reply["pid"]
         return verdict, lost
+
+
+def _known(verdict: bool) -> "Future[bool | None]":
+    future: Future[bool | None] = Future()
+    future.set_result(verdict)
+    return future
 
 
 def _several(golds: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 
+from rstar_jax.verifier.gathered import gather
 from rstar_jax.verifier.process import ProcessLost, SandboxProcess
 from rstar_jax.verifier.protocol import Limits, Outcome, Request, Verdict
 
@@ -148,7 +149,7 @@ class Verifier:
                     fresh.append((candidate, future))
                 futures.append(future)
             self._put(request.prefix, fresh)
-        return _gather(futures)
+        return gather(futures)
 
     def _put(self, prefix: str, fresh: list[tuple[str, Future]]) -> None:
         """Queues what is to run after a prefix, which runs once, or by eights if there is none."""
@@ -288,29 +289,3 @@ def _rejected(error: str) -> Future:
 def _abandon(job: _Job) -> None:
     for future in job.futures:
         future.set_exception(RuntimeError("the verifier was closed before this request had run"))
-
-
-def _gather(futures: list[Future]) -> "Future[list[Outcome]]":
-    """One future for all `futures`, which may be shared with other requests."""
-    whole: Future = Future()
-    whole.set_running_or_notify_cancel()  # work that others may wait for cannot be cancelled
-    left = len(futures)
-    lock = threading.Lock()
-
-    def count(_: Future | None) -> None:
-        nonlocal left
-        with lock:
-            left -= 1
-            if left > 0:
-                return
-        failure = next((error for future in futures if (error := future.exception())), None)
-        if failure is not None:
-            whole.set_exception(failure)
-        else:
-            whole.set_result([future.result() for future in futures])
-
-    if not futures:
-        whole.set_result([])
-    for future in futures:
-        future.add_done_callback(count)
-    return whole

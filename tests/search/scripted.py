@@ -159,6 +159,11 @@ class Grader:
     def __init__(self):
         self.pairs = []
 
+    def submit(self, pair):
+        future = Future()
+        future.set_result(self.grade([pair])[0])
+        return future
+
     def grade(self, pairs):
         self.pairs += pairs
         return [answer == golds or (isinstance(golds, tuple) and answer in golds) for golds, answer in pairs]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-import time
+import types
 from concurrent.futures import Future
 
 import hypothesis
@@ -28,6 +28,21 @@ class LateVerifier:
         return future
 
 
+class LateGrader(scripted.Grader):
+    """Each pair is graded after a delay of its own, by a thread; an exception may be the outcome."""
+
+    def __init__(self, delay, error=None):
+        super().__init__()
+        self.delay, self.error = delay, error
+
+    def submit(self, pair):
+        future, grade = Future(), self.grade([pair])[0]
+        future.set_running_or_notify_cancel()  # as with the grader of the product
+        end = (future.set_result, grade) if self.error is None else (future.set_exception, self.error)
+        threading.Timer(self.delay(pair), end[0], end[1:]).start()
+        return future
+
+
 class LateSampler(scripted.Sampler):
     """What was submitted is finished some calls of `advance` later, a number of its own each."""
 
@@ -48,13 +63,13 @@ class LateSampler(scripted.Sampler):
         self.left = [row for row in self.left if row[0] > 0]
 
 
-def grown(mode, sampler, verifier, **settings):
+def grown(mode, sampler, verifier, grader=None, scorer=None, **settings):
     return search_all(
         scripted.problems(6),
         sampler=sampler,
         verifier=verifier,
-        grader=None if mode == "test" else scripted.Grader(),
-        scorer=None if mode == "terminal" else scripted.Scorer(),
+        grader=None if mode == "test" else grader or scripted.Grader(),
+        scorer=None if mode == "terminal" else scorer or scripted.Scorer(),
         config=dataclasses.replace(scripted.CONFIG, value_mode=mode),
         **settings,
     )
@@ -69,32 +84,86 @@ def test_the_same_trees_whatever_the_order_of_answers(mode, seed, patience, in_f
     expected = grown(mode, scripted.Sampler(), scripted.Verifier())
     rng = np.random.default_rng(seed)
     sampler = LateSampler(lambda prefix: rng.integers(1, 5))
-    verifier = LateVerifier(lambda request: rng.exponential(0.003))
-    trees = grown(mode, sampler, verifier, scheduling=SchedulerConfig(patience=patience, in_flight=in_flight))
+    verifier, grader = (
+        LateVerifier(lambda request: rng.exponential(0.003)),
+        LateGrader(lambda _: rng.exponential(0.003)),
+    )
+    stats, at_once = SearchStats(), SearchStats()
+    scheduling = SchedulerConfig(patience=patience, in_flight=in_flight)
+    trees = grown(mode, sampler, verifier, grader, scheduling=scheduling, stats=stats)
     assert [tree.to_dict() for tree in trees] == [tree.to_dict() for tree in expected]
+    grown(mode, scripted.Sampler(), scripted.Verifier(), scheduling=scheduling, stats=at_once)
+    counted = ("finished_trees", "expansions", "executed_programs", "graded_answers", "undecided_answers")
+    assert [getattr(stats, name) for name in counted] == [getattr(at_once, name) for name in counted]
 
 
 @pytest.mark.parametrize("patience, together", [(0.05, True), (None, False)])
-def test_a_straggler_holds_up_nobody(patience, together):
-    """The others are over long before its code is; without a limit of the patience a turn waits for it."""
-    delays, finished, stats = iter([1.0]), [], SearchStats()
-    start = time.monotonic()
+@pytest.mark.parametrize("slow", ["verifier", "grader"])
+def test_a_straggler_holds_up_nobody(patience, together, slow):
+    """Its code or grade comes when all others are over; without a limit of the patience they would wait for it."""
+    over, seen, stats = threading.Event(), [], SearchStats()
+    parts = {"verifier": scripted.Verifier(), "grader": scripted.Grader()}
+    at_once = parts[slow].submit
+
+    def submit(asked):
+        answer = at_once(asked)
+        if seen:
+            return answer
+        seen.append(None)
+        future = Future()
+
+        def come_last():
+            seen.append(over.wait(60 if together else 0.5))
+            future.set_result(answer.result())
+
+        threading.Thread(target=come_last).start()
+        return future
 
     def progress(now):
-        if now.finished_trees == 5 and not finished:
-            finished.append(time.monotonic() - start)
+        if now.finished_trees == 5:
+            over.set()
 
-    verifier = LateVerifier(lambda request: next(delays, 0.0))
-    grown(
-        "terminal",
-        scripted.Sampler(),
-        verifier,
-        scheduling=SchedulerConfig(patience=patience),
-        on_progress=progress,
-        stats=stats,
-    )
-    assert stats.finished_trees == 6
-    assert bool(finished and finished[0] < 0.9) == together
+    parts[slow] = types.SimpleNamespace(submit=submit)
+    scheduling = SchedulerConfig(patience=patience)
+    grown("terminal", scripted.Sampler(), **parts, scheduling=scheduling, on_progress=progress, stats=stats)
+    assert stats.finished_trees == 6 and seen == [None, together]
+
+
+@pytest.mark.parametrize("patience", [0.0, None])
+@pytest.mark.parametrize("slow", [0.0, 0.05])
+def test_an_error_of_the_grader_ends_the_search(patience, slow):
+    grader, stats = LateGrader(lambda pair: slow, OSError("the grader is lost")), SearchStats()
+    with pytest.raises(OSError, match="the grader is lost"):
+        grown(
+            "terminal",
+            scripted.Sampler(),
+            scripted.Verifier(),
+            grader,
+            scheduling=SchedulerConfig(patience=patience),
+            stats=stats,
+        )
+    assert stats.graded_answers > 0
+
+
+def test_answers_are_graded_while_steps_are_scored():
+    """Even where a turn waits for all grades: they are asked for first, and under way while the scorer works."""
+    grading, under_way = [], []
+
+    class Grader(LateGrader):
+        def submit(self, pair):
+            grading.append(super().submit(pair))
+            return grading[-1]
+
+    class Scorer(scripted.Scorer):
+        def score(self, prefixes, candidates):
+            under_way.append(sum(not future.done() for future in grading))
+            return super().score(prefixes, candidates)
+
+    expected = grown("ppm", scripted.Sampler(), scripted.Verifier())
+    scheduling = SchedulerConfig(patience=None)
+    grader, scorer = Grader(lambda pair: 0.02), Scorer()
+    trees = grown("ppm", scripted.Sampler(), scripted.Verifier(), grader, scorer, scheduling=scheduling)
+    assert [tree.to_dict() for tree in trees] == [tree.to_dict() for tree in expected] and max(under_way) > 0
 
 
 def test_a_search_ends_when_its_time_is_over():

@@ -94,6 +94,10 @@ class Recorded(scripted.AtOnce):
         if settings:  # for samples
             return super().submit(*asked, **settings)
         (request,) = asked
+        if isinstance(request, tuple):  # an answer, to be graded
+            future = scripted.Future()
+            future.set_result(self.record["grades"][request[1]])
+            return future
         run = [self.nodes[tag] for tag in self.children[self.expanded] if "observation" in self.nodes[tag]]
         assert len(run) == len(request.candidates)
         future = scripted.Future()
@@ -104,9 +108,6 @@ class Recorded(scripted.AtOnce):
         if re.match(r"\w*(Error|Exception|StopIteration)\b.*:", observation):
             return Outcome(verdict=Verdict.ERROR, error=observation)
         return Outcome(verdict=Verdict.OK, output=observation)
-
-    def grade(self, pairs):
-        return [self.record["grades"][answer] for _, answer in pairs]
 
 
 def grow(path):

@@ -3,7 +3,6 @@
 import dataclasses
 import gc
 import itertools
-import types
 import weakref
 
 import numpy as np
@@ -291,8 +290,11 @@ def test_an_undecided_answer_is_neither_right_nor_wrong():
 
 
 def test_all_undecided_makes_nothing_to_learn_from():
-    world = {"sampler": scripted.Sampler(), "verifier": scripted.Verifier()}
-    nothing = types.SimpleNamespace(grade=lambda pairs: [None] * len(pairs))
-    for tree in search_all(scripted.problems(6), config=scripted.CONFIG, seed=3, grader=nothing, **world):
+    class Undecided(scripted.Grader):
+        def grade(self, pairs):
+            return [None] * len(pairs)
+
+    world = {"sampler": scripted.Sampler(), "verifier": scripted.Verifier(), "grader": Undecided()}
+    for tree in search_all(scripted.problems(6), config=scripted.CONFIG, seed=3, **world):
         assert not selection.correct_trajectories(tree, 10)
         assert not selection.preference_pairs(tree, selection.PairConfig())

@@ -166,6 +166,29 @@ def test_undecided_is_not_remembered():
         assert ("x+1", "1+x") in grader._cache
 
 
+def test_pairs_are_graded_side_by_side_and_equal_ones_once():
+    hard = ("7", r"\prod_{n=1}^{100000000} n")
+    with Grader(workers=2) as grader:
+        assert grader.submit(("3", "3.0")).done() and grader.submit(((), "3")).done()
+        slow = [grader.submit(pair) for pair in (hard, hard, (("3", "7"), hard[1]))]
+        assert len(grader._under_way) == 2, "the golds 7 and 3, the first of them asked once"
+        assert not slow[0].cancel(), "others wait for it"
+        grader.grade([("x+1", "1+x")])
+        assert [future.result() for future in slow] == [None, None, None]
+        assert not grader._under_way
+        assert grader.submit(("x+1", "1+x")).done(), "it is remembered"
+
+
+def test_what_is_under_way_when_the_grader_closes_fails():
+    grader = Grader()
+    grader.grade([("x+1", "1+x")])  # it is up
+    waiting = [grader.submit(("7", rf"\prod_{{n=1}}^{{100000000}} n + {i}")) for i in range(9)]
+    grader.close()
+    for future in waiting:
+        with pytest.raises(RuntimeError, match="was closed before this pair was graded"):
+            future.result(timeout=10)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_graders_end_with_their_host(tmp_path, number):
     """Whatever ends `rstar grade` in the middle of a pair that takes for ever, nothing stays behind."""
