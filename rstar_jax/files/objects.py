@@ -24,6 +24,8 @@ from rstar_jax.files import process
 
 _PARTIAL = ".partial"
 _READERS = 32  # requests under way: small files cost a round trip each
+# What is written last says that the rest is whole: a shard, a model, a data set, a checkpoint of Orbax in a bucket.
+_MARKERS = (".done", "/config.json", "/dataset_info.json", "/commit_success.txt")
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 # Listings that are kept would hide what other processes write, from epath's own calls as well; gcsfs answers even
@@ -188,12 +190,15 @@ def remove(path: epath.PathLike) -> None:
 def remove_tree(folder: epath.PathLike) -> None:
     """Removes a folder with all that is in it, if it is there.
 
-    A local one is gone at once. A bucket loses one object after another: first `remove` what says that it is whole.
+    A local one is gone at once. A bucket loses one object after another, and first all that says that others are whole.
     """
     name = os.fspath(folder).rstrip("/")
     with contextlib.suppress(FileNotFoundError):
         if _is_remote(name):
-            _store(name).rm(name, recursive=True)
+            store = _store(name)
+            for suffix in (_MARKERS, ""):
+                if found := [own for own in store.find(name) if own.endswith(suffix)]:
+                    store.rm(found)
             return
         aside = _partial_name(name)
         os.rename(name, aside)
@@ -273,4 +278,9 @@ def _is_remote(name: str) -> bool:
 
 def _store(name: str) -> fsspec.AbstractFileSystem:
     # Asked for each time: fsspec keeps one a process, and none of these lives through a fork.
-    return fsspec.filesystem(name.partition("://")[0])
+    scheme = name.partition("://")[0]
+    try:
+        return fsspec.filesystem(scheme)
+    except ImportError as error:
+        told = "`pip install 'rstar_jax[gcs]'` brings what gs:// needs" if scheme == "gs" else error
+        raise ImportError(f"{name}: {told}") from error

@@ -111,6 +111,13 @@ class Bucket(fsspec.AbstractFileSystem):
         self._change(f"remove {path}", change)
         self.dircache.pop(self._parent(self._strip_protocol(path)), None)
 
+    def rm(self, path, recursive=False, maxdepth=None):
+        there = [own for own in self.expand_path(path, recursive, maxdepth) if self._path(own).exists()]
+        if not there:
+            raise FileNotFoundError(path)
+        for own in there:
+            self.rm_file(own)
+
     def mv(self, *_, **__):
         raise NotImplementedError("objects have no other names")
 

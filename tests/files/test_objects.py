@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import resource
 import signal
 import subprocess
@@ -101,6 +102,43 @@ def test_a_folder_on_the_disk_is_removed_at_once(tmp_path):
         lambda: files.remove_tree(folder), False, before, lambda: files.names(folder) in ([], ["a", "b", "c"]) or 1 / 0
     )
     assert files.names(tmp_path) == []
+
+
+def test_a_folder_in_a_bucket_loses_first_what_says_that_it_is_whole(bucket):
+    """Of two models, a shard and a checkpoint: wherever the removal ends, what still has its marker is whole."""
+    wholes = {
+        "a/config.json": ("a/model.safetensors", "a/tokenizer.json"),
+        "z/config.json": ("z/zeros.safetensors",),
+        "trees/shard.done": ("trees/shard.array_record",),
+        "training/2/commit_success.txt": ("training/2/a/d/0", "training/2/_METADATA"),
+    }
+    beside = bucket.parent / "run_2/config.json"
+
+    def before():
+        for marker, others in wholes.items():
+            for name in (*others, marker):
+                files.publish(bucket / name, name)
+        files.publish(beside, "")
+
+    def after():
+        for marker, others in wholes.items():
+            if files.exists(bucket / marker):
+                assert all(files.exists(bucket / name) for name in others), marker
+        assert files.exists(beside)
+
+    assert crash.everywhere(lambda: files.remove_tree(bucket), True, before, after) > 10
+    assert files.names(bucket) == []
+
+
+@pytest.mark.parametrize("mode", ["status", "report", "evolve"])
+def test_a_bucket_without_the_package_for_it_is_one_line(mode):
+    code = "import sys; sys.modules['gcsfs'] = None; from rstar_jax.main import main; sys.exit(main(sys.argv[1:]))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, mode, "--run_dir=gs://bucket/run"], capture_output=True, text=True
+    )
+    assert ended.returncode == 2
+    told = "rstar: gs://bucket/run.*: `pip install 'rstar_jax.gcs.'` brings what gs:// needs"
+    assert re.fullmatch(told, ended.stderr.splitlines()[-1]) and "Traceback" not in ended.stderr
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
