@@ -18,7 +18,7 @@ from etils import epath
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from rstar_jax import json_object
+from rstar_jax import files, json_object
 from rstar_jax.models import attention, layouts, parameters, torch_file, transfer
 from rstar_jax.models.config import DTYPES, DecoderConfig
 from rstar_jax.models.decoder import Decoder, PreferenceModel
@@ -131,7 +131,7 @@ def load(path_or_hub_name: str | epath.Path, mesh: Mesh | None = None, dtype: st
         raise ValueError(f"{folder / 'config.json'}: {error}") from error
     if mesh is None:
         mesh = make_mesh(MeshConfig(tensor=math.gcd(config.kv_heads, jax.local_device_count())))
-    tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").exists() else None
+    tokenizer = Tokenizer.load(folder) if files.exists(folder / "tokenizer.json") else None
     with TensorReader(folder) as reader:
         values = transfer.read(reader, layouts.tensors(model_type, config), config, mesh)
     return Policy(config=config, parameters=values, mesh=mesh, fields=fields, tokenizer=tokenizer)
@@ -148,10 +148,10 @@ def load_preference(
     """
     folder = find(path_or_hub_name)
     path = folder / _HEAD_FILE
-    if not path.exists():
+    if not files.exists(path):
         raise FileNotFoundError(f"{path}: expected the scalar head of a PPM there")
     body = load(folder, mesh, dtype)
-    head = torch_file.read(str(path))
+    head = torch_file.read(path)
     for name, shape in ((_HEAD_WEIGHT, (1, body.config.embed)), (_HEAD_BIAS, (1,))):
         if name not in head or head[name].shape != shape:
             found = head[name].shape if name in head else "nothing"
@@ -191,9 +191,8 @@ def save(model: Policy | Preference, folder: epath.PathLike, *, shard_bytes: int
     model was there is none from the first moment on, and the new one is none before its last.
     """
     folder = epath.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").unlink(missing_ok=True)
-    (folder / _HEAD_FILE).unlink(missing_ok=True)
+    files.remove(folder / "config.json")
+    files.remove(folder / _HEAD_FILE)
     policy = model if isinstance(model, Policy) else model.body
     fields = layouts.write_config(policy.fields, policy.config)
     fields.pop(_SCALE, None)
@@ -201,11 +200,11 @@ def save(model: Policy | Preference, folder: epath.PathLike, *, shard_bytes: int
     transfer.write(folder, policy.parameters, rows, policy.config, shard_bytes)
     if isinstance(model, Preference):
         weight, bias = (np.asarray(model.parameters[name], np.float32) for name in ("value", "bias"))
-        torch_file.write(str(folder / _HEAD_FILE), {_HEAD_WEIGHT: weight[None], _HEAD_BIAS: bias[None]})
+        torch_file.write(folder / _HEAD_FILE, {_HEAD_WEIGHT: weight[None], _HEAD_BIAS: bias[None]})
         fields[_SCALE] = float(model.parameters["value_scale"])
     if policy.tokenizer is not None:
         policy.tokenizer.save(folder)
-    (folder / "config.json").write_text(json.dumps(fields, indent=2))
+    files.publish(folder / "config.json", json.dumps(fields, indent=2))
 
 
 def with_markers(model: Model) -> Model:
@@ -239,7 +238,7 @@ def add_tokens(model: Model, first: int, count: int) -> Model:
 
 def is_model(folder: epath.PathLike) -> bool:
     """Whether a whole model lies there."""
-    return (epath.Path(folder) / "config.json").exists()
+    return files.exists(epath.Path(folder) / "config.json")
 
 
 def _with_means(table: jax.Array, rows: int, first: int, count: int) -> jax.Array:
@@ -265,6 +264,6 @@ def find(path_or_hub_name: str | epath.Path) -> epath.Path:
 
 def _read_fields(folder: epath.Path) -> dict[str, Any]:
     path = folder / "config.json"
-    if not path.exists():
+    if not files.exists(path):
         raise FileNotFoundError(f"{path}: expected the configuration of a Hugging Face model there")
     return json_object.read(path)

@@ -9,7 +9,7 @@ from etils import epath
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from rstar_jax import json_object
+from rstar_jax import files, json_object
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -49,15 +49,15 @@ class TensorReader:
         if not self.folder.is_dir():
             raise FileNotFoundError(f"{self.folder}: expected a Hugging Face folder there")
         path = self.folder / _INDEX
-        if path.exists():
+        if files.exists(path):
             where = json_object.read(path).get("weight_map")
             if not isinstance(where, dict):
                 raise ValueError(f"{path}: expected JSON with a weight_map")
-            lost = sorted({name for name in where.values() if not (self.folder / name).exists()})
+            lost = sorted({name for name in where.values() if not files.exists(self.folder / name)})
             if lost:
                 raise FileNotFoundError(f"{self.folder / lost[0]}: {_INDEX} names this file, and it is not there")
             return where
-        if not (self.folder / _SINGLE).exists():
+        if not files.exists(self.folder / _SINGLE):
             raise FileNotFoundError(f"{self.folder}: expected {_SINGLE} or {_INDEX} there")
         return dict.fromkeys(self._file(_SINGLE).keys(), _SINGLE)
 
@@ -65,7 +65,8 @@ class TensorReader:
         if name not in self._open:
             path = self.folder / name
             try:
-                self._open[name] = self._files.enter_context(safe_open(str(path), "numpy"))
+                with files.fetched(path) as local:
+                    self._open[name] = self._files.enter_context(safe_open(local, "numpy"))
             except SafetensorError as error:
                 raise ValueError(f"{path}: truncated or corrupt: {error}") from error
         return self._open[name]
@@ -90,7 +91,7 @@ def write_tensors(
     """
     folder = epath.Path(folder)
     for name in (_INDEX, _SINGLE):
-        (folder / name).unlink(missing_ok=True)
+        files.remove(folder / name)
     groups: list[list[str]] = [[]]
     room = shard_bytes
     for key, size in sizes.items():
@@ -105,9 +106,10 @@ def write_tensors(
     stream = iter(tensors)
     for name, keys in zip(names, groups, strict=True):
         held = dict(next(stream) for _ in keys)
-        save_file(held, str(folder / name), metadata={"format": "pt"})
+        with files.staged(folder / name) as local:
+            save_file(held, local, metadata={"format": "pt"})
         del held
     if len(groups) > 1:
         where = {key: name for name, keys in zip(names, groups, strict=True) for key in keys}
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": where}
-        (folder / _INDEX).write_text(json.dumps(index, indent=2))
+        files.publish(folder / _INDEX, json.dumps(index, indent=2))

@@ -14,14 +14,18 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from etils import epath
+
+from rstar_jax import files
 
 _DTYPES = {"FloatStorage": np.float32, "HalfStorage": np.float16, "BFloat16Storage": ml_dtypes.bfloat16}
 
 
-def read(path: str) -> dict[str, np.ndarray]:
+def read(path: epath.PathLike) -> dict[str, np.ndarray]:
     """The tensors of a file, by name. Raises: ValueError for anything but a dict of contiguous float tensors."""
+    content = io.BytesIO(files.read(path))
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(content) as archive:
             (table,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             folder = table.removesuffix("data.pkl")
             return dict(_Reader(archive, folder, io.BytesIO(archive.read(table))).load())
@@ -29,10 +33,11 @@ def read(path: str) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: expected a dict of float tensors, as torch.save writes it: {error}") from error
 
 
-def write(path: str, tensors: Mapping[str, np.ndarray]) -> None:
+def write(path: epath.PathLike, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes fp32 tensors so that `torch.load(path, weights_only=True)` reads them."""
     pickled = [b"\x80\x02}"]  # protocol 2, an empty dict
-    with zipfile.ZipFile(path, "w") as archive:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
         folder = pathlib.PurePath(path).stem
         for number, (name, tensor) in enumerate(tensors.items()):
             tensor = np.ascontiguousarray(tensor, np.float32)
@@ -41,6 +46,7 @@ def write(path: str, tensors: Mapping[str, np.ndarray]) -> None:
         archive.writestr(f"{folder}/data.pkl", b"".join(pickled) + b".")
         archive.writestr(f"{folder}/byteorder", "little")
         archive.writestr(f"{folder}/version", "3\n")
+    files.publish(path, content.getvalue())
 
 
 class _Reader(pickle.Unpickler):

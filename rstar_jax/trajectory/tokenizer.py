@@ -8,7 +8,7 @@ from etils import epath
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as _Tokenizer
 
-from rstar_jax import json_object
+from rstar_jax import files, json_object
 from rstar_jax.trajectory import markers, tokenizer_json
 
 
@@ -57,10 +57,10 @@ class Tokenizer:
     def load(cls, folder: epath.PathLike) -> "Tokenizer":
         """Reads `tokenizer.json` of a folder."""
         path = epath.Path(folder) / "tokenizer.json"
-        if not path.exists():
+        if not files.exists(path):
             raise FileNotFoundError(f"{path}: expected a tokenizer there")
         settings = path.parent / "tokenizer_config.json"
-        fields = json_object.read(settings) if settings.exists() else {}
+        fields = json_object.read(settings) if files.exists(settings) else {}
         try:
             backend = _Tokenizer.from_str(tokenizer_json.read(path))
         except ValueError:
@@ -88,8 +88,7 @@ class Tokenizer:
         qwen2 by the rules of that family, whatever the folder says: right for a checkpoint, not for one from `train`.
         """
         folder = epath.Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "tokenizer.json").write_text(self._backend.to_str())
+        files.publish(folder / "tokenizer.json", self._backend.to_str())
         fields = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "pad_token": markers.PADDING,
@@ -97,9 +96,9 @@ class Tokenizer:
             **self._fields,
         }
         fields.pop("added_tokens_decoder", None)  # tokenizer.json says it, new tokens included
-        (folder / "tokenizer_config.json").write_text(json.dumps(fields, indent=2))
+        files.publish(folder / "tokenizer_config.json", json.dumps(fields, indent=2))
         ends = {"eos_token_id": list(self.ends_of_text)}
-        (folder / "generation_config.json").write_text(json.dumps(ends, indent=2))
+        files.publish(folder / "generation_config.json", json.dumps(ends, indent=2))
 
     def ending(self, marker: str) -> tuple[int, ...]:
         """The ids that end with `marker`: its token; without one, the tokens of its text without the brackets.
@@ -130,7 +129,7 @@ class Tokenizer:
 def _ends(folder: epath.Path) -> set[int]:
     """The ids with which generation_config.json, or config.json, ends a text: a number or several."""
     for name in ("generation_config.json", "config.json"):
-        if (folder / name).exists():
+        if files.exists(folder / name):
             ends = json_object.read(folder / name).get("eos_token_id")
             if ends is not None:
                 return {end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int)}

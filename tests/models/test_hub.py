@@ -17,6 +17,7 @@ from rstar_jax import configuration
 from rstar_jax.models import Decoder, DecoderConfig, hub, layouts, parameters, safetensors_folder
 from rstar_jax.partitioning import MeshConfig, make_mesh
 from rstar_jax.trajectory.tokenizer import Tokenizer
+from tests.files import crash
 from tests.models import tiny
 
 GIN = pathlib.Path(__file__).resolve().parents[2] / "gin"
@@ -260,6 +261,31 @@ def test_a_model_says_all_of_itself_and_is_none_while_it_is_written(tmp_path, mo
                 hub.save(model, tmp_path / "ppm")
         with pytest.raises(FileNotFoundError, match="config.json: expected the configuration"):
             hub.load(tmp_path / "ppm")
+
+
+def test_killed_at_any_moment_a_model_written_over_another_is_the_old_the_new_or_none(folder):
+    """Of other parameters, in other files, with a head or without."""
+    tokenizer = Tokenizer.train(["a = 1 + 2", "print(a)"] * 9, 300)
+    config = DecoderConfig(vocabulary_size=300, layers=1, embed=16, heads=2, kv_heads=1, head=8, mlp=16)
+    mesh, path, seen = make_mesh(MeshConfig(data=1)), folder / "model", []
+    old = hub.fresh(config, mesh, tokenizer, 0)
+    new = hub.preference_from_policy(hub.fresh(config, mesh, tokenizer, 1), 3.0)
+
+    def after():
+        if not hub.is_model(path):
+            return seen.append(None)
+        found = hub.load(path, mesh)
+        whole = old if np.array_equal(found.parameters["embedding"], old.parameters["embedding"]) else new
+        jax.tree.map(np.testing.assert_array_equal, found.parameters, getattr(whole, "body", whole).parameters)
+        assert found.tokenizer == tokenizer
+        if whole is new:
+            head = hub.load_preference(path, mesh).parameters
+            jax.tree.map(np.testing.assert_array_equal, head, new.parameters)
+        seen.append(whole)
+
+    before, job = (lambda model, size=size: hub.save(model, path, shard_bytes=size) for size in (20_000, 10_000))
+    points = crash.everywhere(lambda: job(new), "://" in str(folder), lambda: before(old), after)
+    assert points > 10 and [own for own in (old, None, new) if any(own is one for one in seen)] == [old, None, new]
 
 
 def test_a_head_that_would_run_code_is_refused(tmp_path):
