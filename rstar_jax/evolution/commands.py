@@ -181,22 +181,24 @@ def train_ppm(*, config: EvolutionConfig, run_dir: str, policy: str | None, data
 
 def _of_run(run_dir: str, name: str, number: int | None = None) -> epath.Path:
     """A model or a data set of a round of the run; of the last that has one, if no round is given."""
+    folder = RunFolder(run_dir)
     if number is not None:
-        return epath.Path(run_dir) / f"round_{number}" / name
-    there = [int(path.parent.name.removeprefix("round_")) for path in epath.Path(run_dir).glob(f"round_*/{name}")]
+        return folder.round(number) / name
+    there = [own for own in folder.rounds() if files.exists(folder.round(own) / name)]
     if not there:
         raise FileNotFoundError(f"--run_dir={run_dir}: no round there has a {name}; run `rstar evolve` first")
-    return epath.Path(run_dir) / f"round_{max(there)}" / name
+    return folder.round(there[-1]) / name
 
 
 def _models(run_dir: str, policy: str | None, ppm: str | None) -> tuple[str, str | None]:
     """The models that were named; where no policy was, those of the run's last round with both, or with a policy."""
     if policy is not None:
         return policy, ppm
-    both = sorted(path.parent for path in epath.Path(run_dir).glob("round_*/ppm") if models.is_model(path))
+    folder = RunFolder(run_dir)
+    both = [own for own in folder.rounds() if models.is_model(folder.round(own) / "ppm")]
     if not both:
         return str(_of_run(run_dir, "policy")), ppm
-    last = max(both, key=lambda path: int(path.name.removeprefix("round_")))
+    last = folder.round(both[-1])
     return str(last / "policy"), ppm or str(last / "ppm")
 
 
@@ -211,9 +213,9 @@ def _problems(run_dir: str, name: str | None) -> Source:
     if name is not None:
         return named.find(name)
     prefix = benchmark_set("")
-    there = [path.name for path in problems_folder(run_dir, "").glob(f"{prefix}*")]
+    there = [name for name in files.names(problems_folder(run_dir, "")) if name.startswith(prefix)]
     if len(there) != 1:
-        told = ", ".join(f"{run_dir}/problems/{own}" for own in sorted(there)) or "a file, a folder or a set"
+        told = ", ".join(f"{run_dir}/problems/{own}" for own in there) or "a file, a folder or a set"
         raise FileNotFoundError(f"--problems: not given, and {run_dir} has {len(there)} benchmarks; expected {told}")
     return StoredProblems(problems_folder(run_dir, there[0]))
 

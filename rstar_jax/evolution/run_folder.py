@@ -157,6 +157,11 @@ class RunFolder:
         """The folder of a round; 0 is what was before the first."""
         return self.path / f"round_{number}"
 
+    def rounds(self) -> list[int]:
+        """The numbers of the rounds that have a folder, in order."""
+        found = (re.fullmatch(r"round_(\d+)", name) for name in files.names(self.path))
+        return sorted(int(match[1]) for match in found if match)
+
     def add(self, *, round: int, name: str, value: float, split: str, **more: Any) -> None:
         """A number of the phase that is at work; it is kept when the phase is done."""
         self._rows.append({"round": round, "name": name, "value": value, "split": split, **more})
@@ -326,11 +331,11 @@ class RunFolder:
         flag: of the command line, which named the folder.
         """
         file = self.path / "config.gin"
-        if not file.exists():
+        if not files.exists(file):
             files.publish(file, told)
             return
         try:
-            kept = file.read_text()
+            kept = files.read(file).decode()
         except UnicodeDecodeError:
             raise ValueError(f"{file}: not a text; remove it if the folder is yours") from None
         if kept != told:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from etils import epath
 
-from rstar_jax import models
+from rstar_jax import files, models
 from rstar_jax.evolution import data, progress
 from rstar_jax.evolution.config import Checkpoint
 from rstar_jax.evolution.run import EXAMPLES, Run
@@ -132,8 +132,8 @@ def fit(
 
 def _train(run: Run, number: int, name: str, start: Model, batch_at: data.BatchAt, config: TrainingConfig) -> Model:
     """One training of a round: its losses in the numbers, and checkpoints from which it goes on if it is killed."""
-    under_way = run.folder.round(number) / f"{name}_training"
-    trained, history = fit(start, batch_at, config, f"round {number}: train {name}", under_way)
+    title = f"round {number}: train {name}"
+    trained, history = fit(start, batch_at, config, title, _checkpoints(run, number, name))
     every = max(config.steps // 20, 1)
     for end in range(every, config.steps + 1, every):
         for key in history[0]:
@@ -143,13 +143,11 @@ def _train(run: Run, number: int, name: str, start: Model, batch_at: data.BatchA
 
 
 def _keep(run: Run, number: int, name: str, model: Model) -> None:
-    """Writes a finished model; the checkpoints of its training are not needed any more.
-
-    They are renamed before they are removed: a training never goes on from what a kill has left of them.
-    """
+    """Writes a finished model; the checkpoints of its training are not needed any more."""
     models.save(model, run.folder.round(number) / name)
-    under_way, removed = (run.folder.round(number) / f"{name}_{what}" for what in ("training", "training.removed"))
-    removed.rmtree(missing_ok=True)
-    if under_way.exists():
-        under_way.rename(removed)
-        removed.rmtree(missing_ok=True)
+    files.remove_tree(_checkpoints(run, number, name))
+
+
+def _checkpoints(run: Run, number: int, name: str) -> epath.Path:
+    """Where a training keeps the checkpoints from which it goes on if it is killed."""
+    return run.folder.round(number) / f"{name}_training"

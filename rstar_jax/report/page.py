@@ -31,7 +31,7 @@ def report(run_dir: epath.PathLike) -> epath.Path:
     Raises: FileNotFoundError if there is no such folder; ValueError, with file and line, for malformed metrics.
     """
     run_dir = epath.Path(run_dir)
-    if not run_dir.is_dir():
+    if not files.exists(run_dir):
         raise FileNotFoundError(f"no run folder at {run_dir}: --run_dir must name the folder that `rstar evolve` wrote")
     metrics = read_metrics(run_dir)
     groups = [tables.benchmark_table(metrics), tables.gains_table(metrics), tables.scaling_table(metrics)]
@@ -47,7 +47,7 @@ def report(run_dir: epath.PathLike) -> epath.Path:
         group_tables=[table for table in groups if table],
         pictures=_draw(metrics, folder),
         trees=trees,
-        config=config.read_text(encoding="utf-8") if config.exists() else "",
+        config=files.read(config).decode() if files.exists(config) else "",
     )
     # The output of programs may hold lone surrogates, which UTF-8 cannot.
     files.publish(folder / "index.html", page.encode("utf-8", "replace"))

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import os
-import pathlib
 import shutil
 import signal
 import subprocess
@@ -15,7 +14,7 @@ import types
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from rstar_jax import models
+from rstar_jax import files, models
 from rstar_jax.decoding import DecodingConfig
 from rstar_jax.evaluation import EqualTokens, EvaluationConfig, Greedy, Samples, Search, measurements
 from rstar_jax.evolution import annotate, commands, train
@@ -31,6 +30,7 @@ from rstar_jax.search import PairConfig, SchedulerConfig, SearchConfig, VoteConf
 from rstar_jax.training import TrainingConfig
 from rstar_jax.trajectory import markers
 from tests.evolution.scripted import ScriptedWorld, numbers, read_rows
+from tests.files import crash
 from tests.search import scripted
 
 SEARCH = SearchConfig(
@@ -377,25 +377,28 @@ def test_kill_minus_nine(tmp_path):
     assert left_behind(tmp_path / "killed") == left_behind(tmp_path / "alone")
 
 
-def test_what_is_left_of_removed_checkpoints_is_never_gone_on_from(tmp_path, monkeypatch):
-    """A kill while the checkpoints of a finished training are removed, at whatever file."""
-    run = Run(config=config(), folder=RunFolder(tmp_path))
+def test_what_is_left_of_removed_checkpoints_is_never_gone_on_from(folder, monkeypatch):
+    """A kill while the checkpoints of a finished training are removed, at whatever file; so does --redo remove them."""
+    run = Run(config=config(), folder=RunFolder(folder))
     monkeypatch.setattr(models, "save", lambda model, path: None)
     training = run.folder.round(1) / "policy_training"
-    (training / "5").mkdir(parents=True)
-    (training / "5" / "metadata").write_text("{}")
+    whole = [
+        "_CHECKPOINT_METADATA",
+        "commit_success.txt",
+        "optimizer/d/0",
+        "parameters/d/0",
+        "parameters/manifest.ocdbt",
+    ]
+    left = set()
 
-    def killed(path, missing_ok=False):
-        for file in list(pathlib.Path(path).rglob("*")):
-            if file.is_file():
-                file.unlink()
-                raise Killed
+    def before():
+        for name in whole:
+            files.publish(training / "2" / name, "{}")
 
-    monkeypatch.setattr(type(training), "rmtree", killed)
-    with pytest.raises(Killed):
-        train._keep(run, 1, "policy", None)
-    assert not training.exists()
-    monkeypatch.undo()
-    monkeypatch.setattr(models, "save", lambda model, path: None)
-    train._keep(run, 1, "policy", None)
-    assert [path.name for path in run.folder.round(1).iterdir()] == []
+    def after():
+        there = [name for name in whole if files.exists(training / "2" / name)]
+        left.add(len(there))
+        assert there == whole or "commit_success.txt" not in there
+
+    crash.everywhere(lambda: train._keep(run, 1, "policy", None), "://" in str(folder), before, after)
+    assert files.names(run.folder.round(1)) == [] and left >= {0, 5}

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from rstar_jax import files
 from rstar_jax.models import Decoder, DecoderConfig, parameters
 from rstar_jax.partitioning import MeshConfig, make_mesh
 from rstar_jax.training import TrainingConfig, batches, losses, trainer
@@ -54,6 +55,36 @@ def test_resumed_equals_uninterrupted(tmp_path, optimizer):
     assert seen[0] == 3  # from the checkpoint, not from the start
     assert again == history
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+
+
+def test_a_training_in_a_bucket_goes_on_from_its_last_whole_checkpoint(orbax_bucket):
+    """What was half written or half removed is none: of every object of a checkpoint, with or without what follows."""
+    mesh = make_mesh(MeshConfig(data=2))
+    start, folder = parameters.initialise(Decoder, MODEL, mesh, 0), orbax_bucket / "training"
+    whole, history = trainer.train(LOSS, start, batch_at(), CONFIG, mesh)
+
+    def go(until=None):
+        seen = []
+
+        def on_step(step, _):
+            seen.append(step)
+            if step == until:
+                raise Killed
+
+        return trainer.train(LOSS, start, batch_at(), CONFIG, mesh, checkpoints=folder, on_step=on_step), seen
+
+    with pytest.raises(Killed):
+        go(until=7)
+    assert files.names(folder) == ["6"]
+    (resumed, again), seen = go()
+    assert seen[0] == 6 and again == history
+    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+    files.remove(folder / "6" / "commit_success.txt")  # as a kill before the end of a save, or in a removal, leaves it
+    (resumed, again), seen = go()
+    assert seen[0] == 0 and again == history
+    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+    files.remove_tree(folder)
+    assert files.names(folder) == []
 
 
 def test_folders_may_be_relative(tmp_path, monkeypatch):
