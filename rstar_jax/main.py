@@ -125,6 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = vars(parse(sys.argv[1:] if arguments is None else arguments))
     module, function, names = MODES[given["mode"]]
     flags = {name.rstrip("!"): given[name.rstrip("!")] for name in names}
+    goes_on = "" if given["mode"] in ("verify", "grade", "convert") else "; the same command goes on from here"
     show_log()
     signal.signal(signal.SIGTERM, _end)
     try:
@@ -138,7 +139,6 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        goes_on = "" if given["mode"] in ("verify", "grade", "convert") else "; the same command goes on from here"
         print(f"rstar: interrupted{goes_on}", file=sys.stderr)
         return 130
     except Exception as error:
@@ -147,8 +147,12 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get("RSTAR_TRACEBACK") or not (full or isinstance(error, BAD_INPUT)):
             print("rstar: a defect of rstar_jax, not of its input; what follows is for its developers", file=sys.stderr)
             raise
-        print(f"rstar: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1 if full else 2
+        told = " ".join(str(error).split())
+        if full:
+            print(f"rstar: {os.strerror(errno.ENOSPC)}{goes_on}: {told:.300}", file=sys.stderr)
+            return 1
+        print(f"rstar: {told}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

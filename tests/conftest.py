@@ -49,13 +49,14 @@ def orbax_bucket(request, bucket, server, tmp_path, monkeypatch):
         return
     own = pytest.importorskip("gcsfs").GCSFileSystem
     try:
-        _register(own)
+        register(own)
         yield bucket
     finally:
-        _register(Bucket)
+        register(Bucket)
 
 
-def _register(kind: type[fsspec.AbstractFileSystem]) -> None:
+def register(kind: type[fsspec.AbstractFileSystem]) -> None:
+    """Makes `kind` what gs:// is asked for, by us and by epath."""
     for name in ("gs", "gcs"):
         fsspec.register_implementation(name, kind, clobber=True)
     type(epath.backend.fsspec_backend)._get_filesystem.cache_clear()

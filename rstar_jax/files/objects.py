@@ -211,6 +211,10 @@ def partial(path: epath.PathLike) -> Iterator[str]:
     local = _partial_name(os.fspath(path))
     try:
         yield local
+    except OSError as error:
+        if error.filename is None:  # of a write: the system does not say to what
+            error.filename = os.fspath(path)
+        raise
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(local)
