@@ -66,16 +66,7 @@ HELP = {
 DEFAULTS = {"run_dir": "runs/local", "kind": "policy"}
 SWITCHES = ("dry_run",)
 CHOICES = {"dtype": ("bfloat16", "float32"), "kind": ("policy", "ppm")}
-# ImportError: of a package that only some input needs, as gs:// does gcsfs.
-BAD_INPUT = (
-    ValueError,
-    ImportError,
-    FileNotFoundError,
-    NotADirectoryError,
-    IsADirectoryError,
-    FileExistsError,
-    PermissionError,
-)
+BAD_INPUT = (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

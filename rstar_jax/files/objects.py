@@ -287,4 +287,4 @@ def _store(name: str) -> fsspec.AbstractFileSystem:
         return fsspec.filesystem(scheme)
     except ImportError as error:
         told = "`pip install 'rstar_jax[gcs]'` brings what gs:// needs" if scheme == "gs" else error
-        raise ImportError(f"{name}: {told}") from error
+        raise ValueError(f"{name}: {told}") from error

@@ -8,13 +8,13 @@ import pytest
 
 from rstar_jax import configuration, files, main
 from rstar_jax.evaluation import EvaluationConfig, Greedy
-from rstar_jax.evolution import commands, data
+from rstar_jax.evolution import commands
 from rstar_jax.evolution.evolve import evolve
 from rstar_jax.evolution.run_folder import RunFolder
 from rstar_jax.problems.procedural import ProceduralProblems
 from rstar_jax.search import read_trees
 from tests.evolution import test_evolve
-from tests.evolution.scripted import ScriptedWorld
+from tests.evolution.scripted import ScriptedWorld, read_rows
 
 
 def config():
@@ -61,7 +61,7 @@ def left_behind(run_dir):
     numbers = [row for phase in phases for row in folder.rows(phase)]
     numbers = [row for row in numbers if row["name"] != "phase_seconds" and not row["name"].startswith("speed_")]
     trees = [tree.to_dict() for tree in read_trees(folder.round(1) / "trees_1")]
-    rows = [data.read_rows(folder.round(1) / f"{kind}_data") for kind in ("policy", "preference")]
+    rows = [read_rows(folder.round(1) / f"{kind}_data") for kind in ("policy", "preference")]
     return numbers, trees, rows
 
 
