@@ -90,8 +90,8 @@ def test_the_paper_s_rounds(run, capsys):
 
 
 def test_the_small_run_of_real_weights():
-    small = read("runs/gsm8k_small.gin", bindings=["MODEL='folder'"])
-    assert small.base.source == small.rounds[0].annotator.source == "folder" and small.base.few_shot is None
+    small = read("runs/gsm8k_small.gin", bindings=["MODEL='folder'", "ANNOTATOR='larger'"])
+    assert (small.base.source, small.rounds[0].annotator.source) == ("folder", "larger")
     assert [len(own.passes) for own in small.rounds] == [2, 2] and small.problems.limit == 24
 
 
