@@ -212,7 +212,7 @@ def partial(path: epath.PathLike) -> Iterator[str]:
     try:
         yield local
     except OSError as error:
-        if error.filename is None:  # of a write: the system does not say to what
+        if error.errno == errno.ENOSPC and error.filename is None:  # of a write: the system does not say to what
             error.filename = os.fspath(path)
         raise
     finally:

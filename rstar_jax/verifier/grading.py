@@ -149,10 +149,11 @@ class _GraderProcess:
             process.kill()
 
     def _start(self) -> None:
-        process = SandboxProcess("math_grader", {})
-        self._process, self._grader = process, process.hello["pid"]
-        if self._closed:
+        process = self._process = SandboxProcess("math_grader")
+        if self._closed:  # `kill` may have come before there was what it kills
             raise ProcessLost("the grader is closed")
+        process.begin({})
+        self._grader = process.hello["pid"]
         if "seccomp" not in process.hello["layers"]:
             _log.warning("grader: no seccomp on this host")
 

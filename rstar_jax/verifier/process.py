@@ -30,12 +30,12 @@ class ProcessLost(Exception):
 
 
 class SandboxProcess:
-    """A process running `sandbox/<module>.py`, which is told `settings` and answers one message at a time.
+    """A process running `sandbox/<module>.py`, which answers one message at a time, the first of them `begin`'s.
 
-    hello: its first message. Raises ProcessLost if it does not come up.
+    hello: what it answered that. Raises ProcessLost if it cannot be started.
     """
 
-    def __init__(self, module: str, settings: dict):
+    def __init__(self, module: str):
         self._socket, theirs = socket.socketpair()
         environment = dict(_ENVIRONMENT)
         if "LD_LIBRARY_PATH" in os.environ:  # some Pythons cannot start without it
@@ -56,11 +56,13 @@ class SandboxProcess:
             raise ProcessLost(f"{sys.executable} does not start: {error}") from error
         finally:
             theirs.close()
-        try:
-            self.hello = self.ask(settings, timeout=_START_SECONDS)
-        except ProcessLost:
-            self.close()
-            raise
+
+    def begin(self, settings: dict) -> None:
+        """Tells it `settings`, and waits until it is up. Raises ProcessLost if it does not come up.
+
+        Apart from the start, so that who may `kill` it knows it before this takes its seconds.
+        """
+        self.hello = self.ask(settings, timeout=_START_SECONDS)
 
     @property
     def pid(self) -> int:

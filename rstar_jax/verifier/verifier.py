@@ -208,13 +208,18 @@ class Verifier:
 
     def _start_cell(self, kind: int) -> SandboxProcess:
         settings = {"limits": dataclasses.asdict(self.limits), "preload": self._preload[kind]}
-        cell = SandboxProcess("cell", settings)
+        cell = SandboxProcess("cell")
         with self._lock:
             self._cells.add(cell)
             closed = self._closed
         if closed:
             self._drop_cell(cell)
             raise _Closed
+        try:
+            cell.begin(settings)
+        except ProcessLost:
+            self._drop_cell(cell)
+            raise
         return cell
 
     def _drop_cell(self, cell: SandboxProcess) -> None:

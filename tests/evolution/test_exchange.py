@@ -79,7 +79,9 @@ def test_a_run_from_an_imported_base_goes_all_the_way(tmp_path, monkeypatch, cap
     """import -> evolve -> evaluate, as a user would; the base is wider than the model of gin, and stays as it is."""
     monkeypatch.setattr("rstar_jax.evolution.world.World", ScriptedWorld)
     whole = config()
-    settings = dataclasses.replace(whole, rounds=whole.rounds[:1])
+    own = whole.rounds[0]
+    room = {name: dataclasses.replace(getattr(own, name), buckets=(512,)) for name in ("policy", "ppm")}
+    settings = dataclasses.replace(whole, rounds=(dataclasses.replace(own, **room),))
     problems = procedural.generate("chain_sum", 1, 30, split="corpus", seed=0)
     tokenizer = Tokenizer.train([procedural.worked_example(problem) for problem in problems], 300)
     decoder = dataclasses.replace(whole.base.model, embed=24, rope_theta=1e6)

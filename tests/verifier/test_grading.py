@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -187,6 +188,23 @@ def test_what_is_under_way_when_the_grader_closes_fails():
     for future in waiting:
         with pytest.raises(RuntimeError, match="was closed before this pair was graded"):
             future.result(timeout=10)
+
+
+def test_a_grader_that_is_still_starting_ends_at_once(monkeypatch):
+    def never_up(self, settings):
+        starting.set()
+        self.receive(60.0)  # it has not been told what it waits for
+
+    starting = threading.Event()
+    monkeypatch.setattr("rstar_jax.verifier.process.SandboxProcess.begin", never_up)
+    grader = Grader()
+    waiting = grader.submit(("x+1", "1+x"))
+    assert starting.wait(30)
+    before = time.monotonic()
+    grader.close()
+    assert time.monotonic() - before < 20
+    with pytest.raises(RuntimeError, match="was closed before"):
+        waiting.result(timeout=1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

@@ -154,12 +154,12 @@ def test_a_host_where_nothing_can_run_says_so():
 def without(*layers):
     """A SandboxProcess that says it lacks some layers."""
 
-    def weaker(module, settings):
-        process = SandboxProcess(module, settings)
-        process.hello["layers"] = [layer for layer in process.hello["layers"] if layer not in layers]
-        return process
+    class Weaker(SandboxProcess):
+        def begin(self, settings):
+            super().begin(settings)
+            self.hello["layers"] = [layer for layer in self.hello["layers"] if layer not in layers]
 
-    return weaker
+    return Weaker
 
 
 @pytest.mark.parametrize("layer", ["seccomp", "landlock"])
