@@ -89,11 +89,8 @@ class SearchedPass:
 
     def _search(self, taken: Taken) -> None:
         engine = self._engine()
-        folder, workers = (
-            self._run.folder.path / speed_folder(self._number, self._place),
-            self._run.world.verifier.workers,
-        )
-        speed = _Speed(folder, engine, workers)
+        folder = self._run.folder.path / speed_folder(self._number, self._place)
+        speed = _Speed(folder, engine, self._run.world.verifier.workers)
         with progress.bar(f"round {self._number}: search {self._place}", self._size(), "trees") as advance_to:
 
             def on_progress(stats: SearchStats) -> None:

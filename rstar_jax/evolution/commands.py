@@ -80,8 +80,8 @@ def search(
     if ppm is None:
         raise ValueError("--ppm: expected a model folder: a search at test time is led by a PPM")
     settings, total = config.evaluation.search, config.shards
-    decisive = {"search": settings, "shards": total, "dtype": config.evaluation.dtype, "limits": config.limits}
-    _begin(folder, "searched", decisive | config.decisive, policy, ppm, asked)
+    own = {"search": settings, "shards": total, "dtype": config.evaluation.dtype}
+    _begin(folder, "searched", own, config, policy, ppm, asked)
     with open_world(config) as world:
         dtype = config.evaluation.dtype
         judge = models.load_preference(ppm, world.mesh, dtype, config.value_scale)
@@ -132,8 +132,7 @@ def evaluate(
             judge = models.load_preference(ppm, world.mesh, settings.dtype, config.value_scale)
         bench = world.bench(loaded, judge, config)
         if folder is not None:  # now that the models are there: a name that was mistyped begins no folder
-            decisive = {"evaluation": settings, "few_shot": digest(settings.few_shot), "limits": config.limits}
-            _begin(folder, "measured", decisive | config.decisive, policy, ppm, asked)
+            _begin(folder, "measured", {"evaluation": settings}, config, policy, ppm, asked)
         rows = None if folder is None else folder / "rows"
         measured = evaluation.measure(asked, measurements, bench, rows, settings.piece)
     rows = [row for own in measured.values() for row in evaluation.summarise(own, settings.headline_levels)]
@@ -245,15 +244,24 @@ def _first(problems: Sequence[Problem], limit: str | None) -> list[Problem]:
 def _begin(
     folder: epath.Path,
     done: str,
-    settings: Mapping[str, Any],
+    own: Mapping[str, Any],
+    config: WorldConfig,
     policy: str,
     ppm: str | None,
     asked: Sequence[Problem],
 ) -> None:
-    """Refuses a folder that other settings, models or problems have begun."""
+    """Refuses a folder that other settings, models or problems have begun. own: the settings of what is done there."""
     told = hashlib.sha256("\n".join(problem.question for problem in asked).encode()).hexdigest()
     models_ = policy if ppm is None else f"{policy} and {ppm}"
     kind = f"# {done} with {models_}: {len(asked)} problems, {told[:16]}\n"
+    settings = {
+        **own,
+        **config.decisive,
+        "few_shot": digest(config.evaluation.few_shot),
+        "limits": config.limits,
+        "value_scale": config.value_scale,
+        "seconds": config.scheduling.seconds,
+    }
     lines = (configuration.operative(value, name) for name, value in settings.items())
     RunFolder(folder).check_configuration(kind + "".join(lines), flag="--output")
 

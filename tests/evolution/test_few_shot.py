@@ -42,6 +42,9 @@ def test_a_checkpoint_is_evaluated(tmp_path, problems, capsys):
     faster = ["--gin.decoding.DecodingConfig.node_buckets=(2,)", "--gin.evolution.WorldConfig.verifier_workers=2"]
     assert main.main([*command, *SMALL, *faster]) == 0
     capsys.readouterr()
+    for other in ("value_scale=5", "seed=1"):
+        assert main.main([*command, *SMALL, f"--gin.evolution.WorldConfig.{other}"]) == 2
+        assert "made with another configuration" in capsys.readouterr().err
     assert main.main([*command[:-1], "--limit=3", *SMALL]) == 2
     assert "made with another configuration" in capsys.readouterr().err
 
