@@ -91,13 +91,9 @@ def resident_bytes() -> int:
     return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    for name, value in {"problems": 2000, "rollouts": 16, "candidates": 8, "depth": 8}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--work", type=float, default=0.001)
-    flags = parser.parse_args()
-    config = SearchConfig(
+def search_config(flags: argparse.Namespace) -> SearchConfig:
+    """A terminal-guided search of the shape that the flags say."""
+    return SearchConfig(
         candidates=flags.candidates,
         rollouts=flags.rollouts,
         max_depth=flags.depth,
@@ -106,9 +102,21 @@ def main() -> None:
         max_consecutive_errors=2,
         max_prefix_tokens=4096,
     )
-    problems = [
-        Problem(id=f"{i}", question=f"What is {i} + {i}?", answers=(str(i % 7),)) for i in range(flags.problems)
-    ]
+
+
+def sums(count: int) -> list[Problem]:
+    """Problems for `Policy`."""
+    return [Problem(id=f"{i}", question=f"What is {i} + {i}?", answers=(str(i % 7),)) for i in range(count)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name, value in {"problems": 2000, "rollouts": 16, "candidates": 8, "depth": 8}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--work", type=float, default=0.001)
+    flags = parser.parse_args()
+    config = search_config(flags)
+    problems = sums(flags.problems)
     half = flags.problems // 2
     sizes, memory, stats = [], [resident_bytes()], SearchStats()
     trees, start, cpu = [], time.perf_counter(), time.process_time()

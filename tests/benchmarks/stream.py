@@ -27,7 +27,7 @@ from rstar_jax.problems.stored import write_problems
 from rstar_jax.search import PairConfig, SearchConfig, SearchStats, ShardsWriter, search
 from rstar_jax.trajectory import steps
 from rstar_jax.trajectory.tokenizer import Tokenizer
-from tests.benchmarks.search import Grader, NoVerifier, Policy, resident_bytes
+from tests.benchmarks.search import Grader, NoVerifier, Policy, resident_bytes, search_config, sums
 
 _FIRST_SECONDS = 60.0
 
@@ -58,7 +58,7 @@ class Memory:
 
 def new_run(folder: str, problems: int, shards: int) -> Run:
     """A run of one round, as far as its trees and their selection need one."""
-    every = [Problem(id=f"{i}", question=f"What is {i} + {i}?", answers=(str(i % 7),)) for i in range(problems)]
+    every = sums(problems)
     write_problems(problems_folder(folder, "train"), every, shards)
     run_folder = RunFolder(folder)
     Tokenizer.train([steps.prompt(problem.question) for problem in every[:100]], 400).save(
@@ -95,15 +95,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--folder", default=None)
     flags = parser.parse_args()
-    config = SearchConfig(
-        candidates=flags.candidates,
-        rollouts=flags.rollouts,
-        max_depth=flags.depth,
-        exploration=2.0,
-        value_mode="terminal",
-        max_consecutive_errors=2,
-        max_prefix_tokens=4096,
-    )
+    config = search_config(flags)
     stats, expected = SearchStats(), flags.problems * flags.trees
     with tempfile.TemporaryDirectory(dir=flags.folder) as folder:
         run = new_run(folder, flags.problems, flags.shards)
