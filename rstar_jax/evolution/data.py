@@ -1,6 +1,6 @@
 """From training data to batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -20,6 +20,8 @@ Row = dict[str, Any]
 class Examples(Sequence[Example], Generic[Example]):
     """The examples of some sets of rows, set by set in the order of problems; each is tokenised when it is asked for.
 
+    Those of a list, which is in memory anyway, are tokenised once.
+
     left_out: how many are longer than the longest bucket, and not among them.
     """
 
@@ -33,14 +35,16 @@ class Examples(Sequence[Example], Generic[Example]):
     ):
         """make: the example of a row; length: its tokens. counted: whether rows say these themselves, in "tokens".
 
-        Every row is read once for that, and none kept. Raises ValueError if most of them are too long.
+        Every row is read once for that. Raises ValueError if most of them are too long.
         """
-        self._sets, self._make = sets, make
+        self._made = [list(map(make, rows)) if isinstance(rows, list) else _Made(rows, make) for rows in sets]
         self._places = np.zeros((0, 2), np.int32)  # set and row of each
         for number, rows in enumerate(sets):
-            found = np.array(
-                [(row.get("problem", 0), row["tokens"] if counted else length(make(row))) for row in rows], np.int64
-            ).reshape(-1, 2)
+            if counted:
+                told = [(row["problem"], row["tokens"]) for row in rows]
+            else:
+                told = [(row.get("problem", 0), length(own)) for row, own in zip(rows, self._made[number], strict=True)]
+            found = np.array(told, np.int64).reshape(-1, 2)
             order = np.argsort(found[:, 0], kind="stable")
             order = order[found[order, 1] <= config.max_length]
             own = np.stack([np.full_like(order, number), order], axis=1).astype(np.int32)
@@ -61,7 +65,23 @@ class Examples(Sequence[Example], Generic[Example]):
 
     def __getitem__(self, index: int) -> Example:
         number, row = self._places[index].tolist()
-        return self._make(self._sets[number][row])
+        return self._made[number][row]
+
+
+class _Made(Sequence[Example], Generic[Example]):
+    """What is made of rows, one by one, when it is asked for."""
+
+    def __init__(self, rows: Sequence[Row], make: Callable[[Row], Example]):
+        self._rows, self._make = rows, make
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._make(self._rows[index])
+
+    def __iter__(self) -> Iterator[Example]:
+        return map(self._make, self._rows)  # a set reads in order faster than one by one
 
 
 def policy_examples(

@@ -83,3 +83,13 @@ def test_a_row_is_tokenised_when_its_example_is_asked_for(tmp_path, monkeypatch)
         assert len(made) == 8
         # Of rows that another tokenizer may have counted, each is counted anew.
         assert len(data.policy_examples([found], TOKENIZER, CONFIG)) == 21
+
+
+def test_rows_in_memory_are_tokenised_once(monkeypatch):
+    made = []
+    whole = data.batches.policy_example
+    monkeypatch.setattr(data.batches, "policy_example", lambda *arguments: made.append(arguments) or whole(*arguments))
+    batch_at = data.policy_batches([policy_examples(["1", "2", "3"])], [1.0], CONFIG)
+    for step in range(20):
+        batch_at(step)
+    assert len(made) == 3
