@@ -11,6 +11,7 @@ programs: run, equal ones of a problem once; ran: those of samples without a fau
 import contextlib
 import dataclasses
 import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -69,6 +70,7 @@ class Bench:
     trees: epath.PathLike | None = None
     bar: Callable[[str, int, str], Any] = _quiet
     _made: tuple[tuple[Sampling, bool], Engine] | None = None
+    _begun: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def engine(self, sampling: Sampling, with_ppm: bool = False) -> Engine:
         """An engine that begins anew; one at a time, because each has a pool of its own."""
@@ -77,6 +79,11 @@ class Bench:
             self._made = (sampling, with_ppm), self.make_engine(sampling, with_ppm)
         self._made[1].begin()
         return self._made[1]
+
+    def scheduling_of(self, measurement: str) -> SchedulerConfig:
+        """With the seconds that are left of those of a measurement, which began when this was asked first."""
+        now = time.monotonic()
+        return self.scheduling.after(now - self._begun.setdefault(measurement, now))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,7 +161,7 @@ class Search:
                 scorer=engine if bench.has_ppm else None,
                 verifier=bench.verifier,
                 seed=bench.seed,
-                scheduling=bench.scheduling,
+                scheduling=bench.scheduling_of(self.name),
                 prompt=bench.prompt,
                 on_progress=lambda stats: advance_to(stats.finished_trees, f"{stats.expansions} expansions"),
             )

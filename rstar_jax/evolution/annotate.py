@@ -91,12 +91,13 @@ class SearchedPass:
         engine = self._engine()
         folder = self._run.folder.path / speed_folder(self._number, self._place)
         speed = _Speed(folder, engine, self._run.world.verifier.workers)
-        with progress.bar(f"round {self._number}: search {self._place}", self._size(), "trees") as advance_to:
+        total, title = self._size(), f"round {self._number}: search {self._place}"
+        done = total - self._size(self._run.folder.missing_shards(self.shards()))
+        with progress.bar(title, total, "trees", done) as advance_to:
 
             def on_progress(stats: SearchStats) -> None:
                 advance_to(done + stats.finished_trees, f"{stats.expansions} expansions")
 
-            done = self._size() - self._size(self._run.folder.missing_shards(self.shards()))
             for shards in [taken] if self._run.config.overlap else ([shard] for shard in taken):
                 engine.begin()  # a shard's trees are the same whether or not others were searched before it
                 self._search_together(shards, engine, speed, on_progress)
@@ -130,7 +131,7 @@ class SearchedPass:
                 trajectories=self._own.trees,
                 first_trajectory=sum(own.trees for own in settings.passes[: self._place - 1]),
                 prompt=prompt_after(settings.annotator and settings.annotator.few_shot),
-                scheduling=run.config.scheduling,
+                scheduling=run.config.scheduling.after(speed.seconds),
                 on_progress=on_progress,
                 stats=speed.stats,
             )
@@ -164,9 +165,14 @@ class _Speed:
         self._file = folder / f"{secrets.token_hex(8)}.json"
         self._engine, self._start = engine, time.perf_counter()
 
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.perf_counter() - self._start
+
     def write(self) -> None:
         """Says how busy it has been until now."""
-        engine, seconds = self._engine, time.perf_counter() - self._start
+        engine, seconds = self._engine, self.seconds
         values = {
             "seconds": seconds,
             "worker_seconds": seconds * self._workers,
@@ -175,6 +181,7 @@ class _Speed:
             "program_seconds": self.stats.program_seconds,
             "unverified_programs": self.stats.unverified_programs,
             "undecided_answers": self.stats.undecided_answers,
+            "out_of_time_trees": self.stats.out_of_time,
             "lane_utilisation": engine.stats.lane_utilisation,
             "computed_per_unique_token": engine.computed_per_unique_token,
             "pool_occupancy": engine.occupancy,
@@ -197,4 +204,5 @@ class _Speed:
             **{name: total[name] / len(own) for name in means},
             "unverified_programs": total["unverified_programs"],
             "undecided_answers": total["undecided_answers"],
+            "out_of_time_trees": total["out_of_time_trees"],
         }

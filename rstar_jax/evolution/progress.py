@@ -13,8 +13,11 @@ _LINE_SECONDS = 60.0
 
 
 @contextlib.contextmanager
-def bar(description: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
-    """Gives `advance_to(done, note)`; the bar shows how many `unit` a second are done."""
+def bar(description: str, total: int, unit: str, begun_at: int = 0) -> Iterator[Callable[[int, str], None]]:
+    """Gives `advance_to(done, note)`; the bar shows how many `unit` a second are done.
+
+    begun_at: what was done before, which is not part of the rate.
+    """
     columns = (
         TextColumn("{task.description:<28}"),
         BarColumn(bar_width=30),
@@ -25,14 +28,14 @@ def bar(description: str, total: int, unit: str) -> Iterator[Callable[[int, str]
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, refresh_per_second=4, disable=not console.is_terminal) as progress:
-        task = progress.add_task(description, total=total, rate="", note="")
+        task = progress.add_task(description, total=total, completed=begun_at, rate="", note="")
         start = said = time.monotonic()
         line = ""
 
         def advance_to(done: int, note: str = "") -> None:
             nonlocal line, said
             now = time.monotonic()
-            rate = done / max(now - start, 1e-9)
+            rate = (done - begun_at) / max(now - start, 1e-9)
             progress.update(task, completed=done, rate=f"{rate:.1f} {unit}/s", note=note)
             line = f"{description}: {done}/{total} {unit}, {rate:.1f}/s, {now - start:.1f} s  {note}".rstrip()
             if not console.is_terminal and now - said >= _LINE_SECONDS:

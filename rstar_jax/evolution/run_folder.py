@@ -4,6 +4,7 @@
     RUN/begun/2_policy.json    written before its work begins: {"settings", "inputs"}
     RUN/plan.json              all phases, in order
     RUN/leases/2_policy.lease  one process at a time does a phase, or a shard of one
+    RUN/attempts/2_policy/     how long processes were at work on it (`attempts`)
 
 A phase's marker says what it was made with: the settings that it depends on, and a digest of each marker that it built
 on. Another mesh, another number of workers or one more round is no other run; another learning rate is, from the phase
@@ -26,6 +27,7 @@ from typing import Any
 from etils import epath
 
 from rstar_jax import configuration, files, json_lines
+from rstar_jax.evolution.attempts import Attempt, worked_seconds
 
 _PLAN = "plan.json"
 _POLL_SECONDS = 1.0
@@ -241,14 +243,15 @@ class RunFolder:
         leases: dict[str, files.Lease],
     ) -> bool:
         """Does of a phase what nobody else does; whether there was something."""
-        made_of, start = self._made_of(phase, done), time.perf_counter()
+        made_of = self._made_of(phase, done)
         self._rows = []
         if phase.shards is not None:
             taken = Taken(self, phase, worker, leases)
             try:
                 if not taken.is_empty:
                     files.publish(self._marker("begun", phase.name), json.dumps(made_of))
-                    phase.shards.work(taken)
+                    with Attempt(self._attempts(phase.name)):
+                        phase.shards.work(taken)
             finally:
                 taken.close()
             if self.missing_shards(phase.shards):
@@ -259,8 +262,9 @@ class RunFolder:
         try:
             if not self.is_done(phase.name):
                 files.publish(self._marker("begun", phase.name), json.dumps(made_of))
-                phase.work()
-                seconds = time.perf_counter() - start
+                with Attempt(self._attempts(phase.name)):
+                    phase.work()
+                seconds = worked_seconds(self._attempts(phase.name))
                 self.add(round=phase.round, name="phase_seconds", value=seconds, split="train", phase=phase.title)
                 lease.check()
                 marker = {**made_of, "rows": self._rows, "place": place}
@@ -270,7 +274,7 @@ class RunFolder:
         return True
 
     def status(self) -> list[tuple[str, str, float | None]]:
-        """(name, state, seconds) of every phase that was planned when the run was started last.
+        """(name, state, seconds of work until now) of every phase that was planned when the run was started last.
 
         Raises: FileNotFoundError if there is no run.
         """
@@ -280,12 +284,11 @@ class RunFolder:
         found = []
         for planned in json.loads(files.read(self.path / _PLAN)):
             name, shards = planned["name"], planned["shards"]
-            seconds = [row["value"] for row in done.get(name, {"rows": ()})["rows"] if row["name"] == "phase_seconds"]
             state = "done" if name in done else "begun" if name in begun else ""
             if state == "begun" and shards:
                 left = len(files.missing_shards(self.path / shards["folder"], shards["total"]))
                 state = f"{shards['total'] - left} of {shards['total']} shards"
-            found.append((name, state, seconds[0] if seconds else None))
+            found.append((name, state, worked_seconds(self._attempts(name)) if state else None))
         return found
 
     def check(self, phases: Sequence[Phase]) -> None:
@@ -323,6 +326,7 @@ class RunFolder:
             files.remove(self._marker("done", phase.name))
             for output in phase.outputs:
                 files.remove_tree(self.path / output)
+            files.remove_tree(self._attempts(phase.name))
             files.remove(self._marker("begun", phase.name))
 
     def check_configuration(self, told: str, flag: str = "--run_dir") -> None:
@@ -355,6 +359,9 @@ class RunFolder:
 
     def _marker(self, kind: str, phase: str) -> epath.Path:
         return self.path / kind / f"{phase}.json"
+
+    def _attempts(self, phase: str) -> epath.Path:
+        return self.path / "attempts" / phase
 
     def _markers(self, kind: str, names: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         """{phase: its marker}, in the order of phases: of these, or of all by one listing."""

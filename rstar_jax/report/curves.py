@@ -1,4 +1,7 @@
-"""The pictures of a run: accuracy by round and by level, training losses, seconds by phase, each light and dark."""
+"""The pictures of a run: accuracy by round and by level, training losses, seconds by phase, each light and dark.
+
+Accuracies have bars of one standard error over problems.
+"""
 
 import dataclasses
 import io
@@ -12,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from rstar_jax.problems.problem import level_order
-from rstar_jax.report.metrics import CONTROL, Metrics
+from rstar_jax.report.metrics import CONTROL, Metric, Metrics
 from rstar_jax.report.tables import HELD_OUT, TRAIN, by_round, phase_seconds, samples
 
 _WIDTH = 8.4  # inches
@@ -159,8 +162,15 @@ def draw_seconds(metrics: Metrics, theme: Theme) -> Figure | None:
 
 
 PICTURES = (
-    Picture("accuracy", "Accuracy by round", "Held-out accuracy, mean over the frontier levels", draw_accuracy),
-    Picture("levels", "Accuracy by level", "Held-out accuracy by round, one panel a level", draw_levels),
+    Picture(
+        "accuracy",
+        "Accuracy by round",
+        "Held-out accuracy of the headline's problems by round, with standard errors",
+        draw_accuracy,
+    ),
+    Picture(
+        "levels", "Accuracy by level", "Held-out accuracy by round with standard errors, one panel a level", draw_levels
+    ),
     Picture("losses", "Training losses", "Training loss by step, one line a round", draw_losses),
     Picture("seconds", "Where the time goes", "Seconds of each round by phase", draw_seconds),
 )
@@ -192,14 +202,22 @@ def _accuracy_lines(axes: Axes, metrics: Metrics, theme: Theme, level: str | Non
                 "marker": marker,
                 "markersize": 5 if marker == "o" else 7,
             }
-            axes.plot(list(points), list(points.values()), label=label, clip_on=False, **style)
+            _plot(axes, points, label=label, **style)
     control = by_round(metrics, CONTROL + "greedy_accuracy", level)
     if control:
         # The control begins from the bootstrap's policy.
-        control = {0: by_round(metrics, "greedy_accuracy", level).get(0, math.nan)} | control
+        start = by_round(metrics, "greedy_accuracy", level).get(0)
+        control = ({0: start} if start else {}) | control
         style = {"color": theme.ink, "linestyle": (0, (4, 2)), "linewidth": 1.4, "marker": "o", "markersize": 5}
-        axes.plot(list(control), list(control.values()), label="control (greedy)", markerfacecolor=theme.paper, **style)
+        _plot(axes, control, label="control (greedy)", markerfacecolor=theme.paper, **style)
     return bool(axes.get_lines())
+
+
+def _plot(axes: Axes, points: dict[int, Metric], **style) -> None:
+    """A line through the values, with their standard errors where these are known."""
+    values = [metric.value for metric in points.values()]
+    errors = [math.nan if metric.error is None else metric.error for metric in points.values()]
+    axes.errorbar(list(points), values, yerr=errors, elinewidth=1.0, capsize=0, clip_on=False, **style)
 
 
 def _loss_lines(axes: Axes, metrics: Metrics, theme: Theme, name: str, last_round: int) -> None:

@@ -120,18 +120,18 @@ def headline(metrics: Metrics) -> list[Tile]:
     if greedy:
         first, last = min(greedy), max(greedy)
         if first == last:
-            tiles.append(Tile("greedy", percent(greedy[first]), f"round {first}"))
+            tiles.append(Tile("greedy", with_error(greedy[first]), f"round {first}"))
         else:
-            value = f"{percent(greedy[first])} → {percent(greedy[last])}"
+            value = f"{percent(greedy[first].value)} → {with_error(greedy[last])}"
             tiles.append(Tile("greedy", value, f"before → after: rounds {first} and {last}"))
     for title, name, explanation in (
         ("control", CONTROL + "greedy_accuracy", "greedy, after as many steps on the bootstrap's examples alone"),
         ("search", "search_accuracy", "the PPM's choice from a search"),
         (f"majority@{k}", "majority_accuracy", f"the vote of {k} independent samples"),
     ):
-        values = by_round(metrics, name)
-        if values:
-            last = metrics.get(name, max(values), HELD_OUT)
+        measured = by_round(metrics, name)
+        if measured:
+            last = measured[max(measured)]
             tiles.append(Tile(title, with_error(last), f"{explanation}, round {last.round}"))
     return tiles
 
@@ -261,10 +261,10 @@ def phase_seconds(metrics: Metrics) -> dict[str, dict[int, float]]:
     return phases
 
 
-def by_round(metrics: Metrics, name: str, level: str | None = None) -> dict[int, float]:
+def by_round(metrics: Metrics, name: str, level: str | None = None) -> dict[int, Metric]:
     """A number on held-out problems by round, without the rounds that have not measured it."""
-    values = ((round, metrics.get(name, round, HELD_OUT, level=level)) for round in metrics.rounds())
-    return {round: metric.value for round, metric in values if metric}
+    found = ((round, metrics.get(name, round, HELD_OUT, level=level)) for round in metrics.rounds())
+    return {round: metric for round, metric in found if metric}
 
 
 def _cell(metrics: Metrics, column: Column, round: int, prefix: str = "") -> str:

@@ -119,7 +119,8 @@ class SchedulerConfig:
     patience: seconds for which a turn waits for code, and for grades; a tree whose own take longer steps aside and
         holds up nobody. None: as long as they take, so that who shares a batch, and so the last bit of every value,
         never depends on it.
-    seconds: of a whole search, None for no limit: then no node is expanded any more, and trees end with what was found.
+    seconds: of all searches of a phase or of a measurement in one process, None for no limit: then no node is expanded
+        any more, and trees end with what was found.
     """
 
     in_flight: int = 256
@@ -132,3 +133,7 @@ class SchedulerConfig:
         for name in ("patience", "seconds"):
             if getattr(self, name) is not None and getattr(self, name) < 0:
                 raise ValueError(f"SchedulerConfig.{name} must not be negative, got {getattr(self, name)}")
+
+    def after(self, seconds: float) -> "SchedulerConfig":
+        """The same, when so many of its seconds have passed."""
+        return self if self.seconds is None else dataclasses.replace(self, seconds=max(self.seconds - seconds, 0.0))

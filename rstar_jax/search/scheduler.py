@@ -41,6 +41,7 @@ class SearchStats:
     sampled_tokens: theirs. executed_programs: candidates that went to the verifier. unverified_programs: those of which
     it lost the process, twice. graded_answers: (gold, answer) pairs that went to the grader, once a tree.
     undecided_answers: those that it could not decide. too_long: candidates that ended as failed at `max_prefix_tokens`.
+    out_of_time: trees that ended at `SchedulerConfig.seconds`, some of them before their root was expanded.
     *_seconds: wall time in which the search waited for that part; program_seconds: CPU time of all that was executed.
     """
 
@@ -53,6 +54,7 @@ class SearchStats:
     graded_answers: int = 0
     undecided_answers: int = 0
     too_long: int = 0
+    out_of_time: int = 0
     sampler_seconds: float = 0.0
     verifier_seconds: float = 0.0
     program_seconds: float = 0.0
@@ -304,6 +306,7 @@ class _Turns:
         late = time.monotonic() >= self.end
         for growing in self._asking(expansion.Sample):
             if not growing.futures and (late or growing.spent(world.config)):
+                world.stats.out_of_time += late
                 growing.stop()
             elif not growing.futures:
                 for prefix in growing.ask.prefixes:  # one by one, so that what was asked before an error is known

@@ -9,7 +9,7 @@ import pytest
 
 from rstar_jax import evaluation
 from rstar_jax.decoding import GREEDY
-from rstar_jax.evaluation import Bench, EqualTokens, EvaluationConfig, Greedy, Samples, Search, measure
+from rstar_jax.evaluation import Bench, EqualTokens, EvaluationConfig, Greedy, Samples, Search, measure, measurements
 from rstar_jax.search import SchedulerConfig, read_trees
 from tests.search import scripted
 
@@ -60,6 +60,19 @@ def bench(grader=None, **changes):
 
 def row(key, level, value, **more):
     return {"id": key, "level": level, "values": {"greedy_accuracy": value}, **more}
+
+
+def test_the_time_limit_is_that_of_a_measurement_and_not_of_each_piece(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(measurements.time, "monotonic", lambda: now[0])
+    own = bench(scheduling=SchedulerConfig(seconds=60.0))
+    left = []
+    for passed in (0.0, 25.0, 50.0):
+        now[0] += passed
+        left.append(own.scheduling_of("search").seconds)
+    assert left == [60.0, 35.0, 0.0]
+    assert own.scheduling_of("beam").seconds == 60.0
+    assert bench().scheduling_of("search").seconds is None
 
 
 def test_the_standard_error_is_that_of_the_bootstrap():

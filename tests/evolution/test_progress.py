@@ -36,6 +36,13 @@ def test_a_log_has_a_line_a_minute_and_one_at_the_end(log, clock):
     assert lines[1].endswith("1.0/s, 120.0 s  7 expansions")
 
 
+def test_what_was_done_before_is_not_part_of_the_rate(log, clock):
+    with progress.bar("round 1: search", 1000, "trees", 400) as advance_to:
+        clock[0] = 10.0
+        advance_to(450)
+    assert "450/1000 trees, 5.0/s" in log.getvalue()
+
+
 def test_a_line_is_said_once(log, clock):
     with progress.bar("round 1: search", 2, "trees") as advance_to:
         clock[0] = 61.0

@@ -270,7 +270,9 @@ def test_what_is_begun_says_how_many_shards_are_left(tmp_path):
     plan[1] = dataclasses.replace(plan[1], shards=dataclasses.replace(plan[1].shards, work=cut_off))
     with pytest.raises(KeyboardInterrupt):
         run.folder.run(plan)
-    assert run.folder.status()[1] == ("1_search", "1 of 6 shards", None)
+    name, state, seconds = run.folder.status()[1]
+    assert (name, state) == ("1_search", "1 of 6 shards") and 0 < seconds < 60
+    assert run.folder.status()[2] == ("1_policy", "", None)
 
 
 def test_what_is_at_work_is_not_dropped(tmp_path):

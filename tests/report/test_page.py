@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from rstar_jax.report import curves, report
+from rstar_jax.report import curves, metrics, report
 from rstar_jax.search import storage
 
 from . import run_folder
@@ -232,3 +232,19 @@ def test_trees_of_unfinished_shards_are_not_shown(tmp_path):
     path = storage.write_shard(folder, 0, 1, [run_folder.tree()])
     path.with_suffix(".done").unlink()
     assert "Searched trees" not in report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_pictures_show_standard_errors():
+    """A bar from value - error to value + error at each point whose error is known."""
+    lines = [
+        {"round": round, "name": "greedy_accuracy", "value": value, "split": "heldout", "level": level} | error
+        for level in (None, "3")
+        for round, value, error in ((0, 0.25, {"error": 0.0625}), (1, 0.5, {}), (2, 0.625, {"error": 0.125}))
+    ]
+    numbers = metrics.Metrics(metrics.Metric(**line) for line in lines)
+    for draw in (curves.draw_accuracy, curves.draw_levels):
+        axes = draw(numbers, curves.LIGHT).axes[0]
+        (bars,) = axes.containers
+        spans = [segment[:, 1].tolist() for segment in bars[2][0].get_segments()]
+        assert [span for span in spans if span == span] == [[0.1875, 0.3125], [0.5, 0.75]]
+        assert axes.get_lines()[0].get_ydata().tolist() == [0.25, 0.5, 0.625]

@@ -167,10 +167,12 @@ def test_answers_are_graded_while_steps_are_scored():
 
 
 def test_a_search_ends_when_its_time_is_over():
-    trees = grown("terminal", scripted.Sampler(), scripted.Verifier(), scheduling=SchedulerConfig(seconds=0.0))
-    assert [tree.size for tree in trees] == [1] * 6
-    whole = grown("terminal", scripted.Sampler(), scripted.Verifier(), scheduling=SchedulerConfig(seconds=60.0))
-    assert min(tree.size for tree in whole) > 1
+    late, early = SearchStats(), SearchStats()
+    limit = SchedulerConfig(seconds=600.0)
+    trees = grown("terminal", scripted.Sampler(), scripted.Verifier(), scheduling=limit.after(601.0), stats=late)
+    assert [tree.size for tree in trees] == [1] * 6 and late.out_of_time == 6
+    whole = grown("terminal", scripted.Sampler(), scripted.Verifier(), scheduling=limit.after(0.0), stats=early)
+    assert min(tree.size for tree in whole) > 1 and early.out_of_time == 0
 
 
 def test_a_tree_ends_when_its_budget_is_spent():
