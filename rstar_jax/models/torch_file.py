@@ -34,18 +34,22 @@ def read(path: epath.PathLike) -> dict[str, np.ndarray]:
 
 
 def write(path: epath.PathLike, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes fp32 tensors so that `torch.load(path, weights_only=True)` reads them."""
+    """Writes fp32 tensors so that `torch.load(path, weights_only=True)` reads them; equal ones as equal bytes."""
     pickled = [b"\x80\x02}"]  # protocol 2, an empty dict
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         folder = pathlib.PurePath(path).stem
+
+        def add(name: str, part: bytes) -> None:
+            archive.writestr(zipfile.ZipInfo(f"{folder}/{name}"), part)  # of no time of day
+
         for number, (name, tensor) in enumerate(tensors.items()):
             tensor = np.ascontiguousarray(tensor, np.float32)
             pickled += [_text(name), _tensor(str(number), tensor), b"s"]
-            archive.writestr(f"{folder}/data/{number}", tensor.tobytes())
-        archive.writestr(f"{folder}/data.pkl", b"".join(pickled) + b".")
-        archive.writestr(f"{folder}/byteorder", "little")
-        archive.writestr(f"{folder}/version", "3\n")
+            add(f"data/{number}", tensor.tobytes())
+        add("data.pkl", b"".join(pickled) + b".")
+        add("byteorder", b"little")
+        add("version", b"3\n")
     files.publish(path, content.getvalue())
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import pathlib
 import pickle
+import time
 import zipfile
 
 import jax
@@ -218,6 +219,17 @@ def test_a_ppm_goes_out_and_comes_back_in_the_released_format(tmp_path):
         torch.save({name: value.clone() for name, value in stored.items()}, tmp_path / "ppm" / "value_head.bin")
         theirs = hub.load_preference(str(tmp_path / "ppm"), dtype="float32")
         np.testing.assert_array_equal(theirs.scores(tokens, mask), ppm.scores(tokens, mask))
+
+
+def test_a_model_is_the_same_bytes_whenever_it_is_written(tmp_path, monkeypatch):
+    tiny.write(tmp_path / "policy", "qwen2_untied")
+    ppm = hub.preference_from_policy(hub.load(tmp_path / "policy"), 5.0)
+    written = []
+    for day in (1.0e9, 1.7e9):
+        monkeypatch.setattr(time, "time", lambda day=day: day)
+        hub.save(ppm, tmp_path / "ppm")
+        written.append({path.name: path.read_bytes() for path in (tmp_path / "ppm").iterdir()})
+    assert written[0] == written[1] and "value_head.bin" in written[0]
 
 
 def test_the_scale_of_a_ppm_whose_folder_has_none_is_the_callers(tmp_path):
