@@ -144,8 +144,10 @@ def test_the_loop_says_how_busy_it_was(undisturbed):
         "speed_compiled_programs",
         "speed_unverified_programs",
         "speed_undecided_answers",
+        "speed_out_of_time_trees",
     }
     assert speed["speed_unverified_programs"] == speed["speed_undecided_answers"] == 0
+    assert speed["speed_out_of_time_trees"] == 0
     assert speed["speed_expansions_per_second"] > 0 and 0 < speed["speed_pool_occupancy"] < 1
     assert 0 < speed["speed_accelerator_busy"] < 1 and 0 < speed["speed_verifier_busy"] < 2
 
