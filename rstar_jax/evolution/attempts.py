@@ -47,9 +47,8 @@ class Attempt:
     def _write(self) -> None:
         """Says that the work has gone on until now."""
         until = self._began + time.monotonic() - self._start
-        with contextlib.suppress(
-            Exception
-        ):  # a full disk, a store out of reach: no run ends for a number of its report
+        # A full disk, a store out of reach, whatever it raises: no run ends for a number of its report.
+        with contextlib.suppress(Exception):
             files.publish(self._file, json.dumps({"began": self._began, "until": until}))
 
 

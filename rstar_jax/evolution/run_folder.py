@@ -285,10 +285,13 @@ class RunFolder:
         for planned in json.loads(files.read(self.path / _PLAN)):
             name, shards = planned["name"], planned["shards"]
             state = "done" if name in done else "begun" if name in begun else ""
+            seconds = [row["value"] for row in done.get(name, {"rows": ()})["rows"] if row["name"] == "phase_seconds"]
+            if state == "begun":
+                seconds = [worked_seconds(self._attempts(name))]
             if state == "begun" and shards:
                 left = len(files.missing_shards(self.path / shards["folder"], shards["total"]))
                 state = f"{shards['total'] - left} of {shards['total']} shards"
-            found.append((name, state, worked_seconds(self._attempts(name)) if state else None))
+            found.append((name, state, seconds[0] if seconds else None))
         return found
 
     def check(self, phases: Sequence[Phase]) -> None:

@@ -1,15 +1,20 @@
 """Seconds of work on a phase: of processes that were killed as well, and of several at a time once."""
 
+import errno
 import itertools
 import json
+import os
 import random
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
-from rstar_jax.evolution.attempts import Attempt, worked_seconds
+from rstar_jax import files
+from rstar_jax.evolution import attempts
+from rstar_jax.evolution.attempts import worked_seconds
 from rstar_jax.evolution.run_folder import Phase, RunFolder
 from tests.evolution.scripted import numbers
 
@@ -56,7 +61,16 @@ def test_the_time_of_a_process_that_was_killed_counts_and_the_time_between_does_
     assert worked_seconds(folder) == 0.0
 
 
-def test_a_disk_that_takes_no_numbers_ends_no_work(tmp_path):
-    (tmp_path / "attempts").write_text("a file where the folder should be")
-    with Attempt(tmp_path / "attempts" / "0_base"):
-        pass
+def test_a_disk_that_takes_no_numbers_ends_no_work(tmp_path, monkeypatch):
+    asked = []
+
+    def full(path, content):
+        asked.append(path)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(attempts, "files", types.SimpleNamespace(publish=full, markers=files.markers))
+    run, made = RunFolder(tmp_path), []
+    work = Phase(name="0_base", round=0, settings={}, inputs=(), outputs=(), work=lambda: made.append(1))
+    run.run([work])
+    assert len(asked) == 2 and made == [1]
+    assert run.status() == [("0_base", "done", 0.0)]
