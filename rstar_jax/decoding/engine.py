@@ -47,7 +47,15 @@ class Engine:
         ppm_model: DecoderConfig | None = None,
         seed: int = 0,
     ):
-        """ppm_model: what the PPM looks like, if it is not the policy's size."""
+        """ppm_model: what the PPM looks like, if it is not the policy's size.
+
+        Raises: ValueError for a mesh that spreads parameters, of which every program would gather all.
+        """
+        if mesh.shape["fsdp"] > 1:
+            raise ValueError(
+                f"MeshConfig.fsdp ({mesh.shape['fsdp']}): expected 1 for decoding, which has no use for spread "
+                "parameters; `data` and `tensor` take the devices"
+            )
         self.config, self.seed = config, seed
         self.stats = DecodingStats()
         self._tokenizer, self._mesh, self._shards = tokenizer, mesh, shards(mesh)
@@ -56,6 +64,7 @@ class Engine:
         self._next_shard = itertools.cycle(range(self._shards))
 
         def encoder(name: str, config_: DecoderConfig, values: Parameters) -> Encoder:
+            values = parameters.as_computed(config_, values)
             on_cpu = mesh.devices.flat[0].platform == "cpu"
             if not (config.stacked if config.stacked is not None else not on_cpu):
                 turned = config_.embed * config_.mlp >= _BEYOND_CACHES

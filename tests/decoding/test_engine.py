@@ -64,7 +64,7 @@ def prefixes(count=5):
 def _next_logits(policy, tokens, length):
     model = parameters.bind(Decoder, MODEL, policy)
     positions = jnp.arange(tokens.shape[1])[None]
-    hidden, _ = model(tokens, positions, attention.causal(attention.causal_mask(positions < length)))
+    hidden, _ = model(tokens, positions, attention.whole(attention.layout(positions < length)))
     return model.logits(hidden[0, length - 1])
 
 
@@ -72,7 +72,7 @@ def _next_logits(policy, tokens, length):
 def _full_value(ppm, tokens, length):
     model = parameters.bind(PreferenceModel, MODEL, ppm)
     positions = jnp.arange(tokens.shape[1])[None]
-    hidden, _ = model.decoder(tokens, positions, attention.causal(attention.causal_mask(positions < length)))
+    hidden, _ = model.decoder(tokens, positions, attention.whole(attention.layout(positions < length)))
     return jnp.tanh(model.scores(hidden[0, length - 1]))
 
 
@@ -326,8 +326,8 @@ def test_a_window_is_kept_while_decoding_and_scoring(policy, mesh):
         model = parameters.bind(kind, windowed, values)
         decoder = model if kind is Decoder else model.decoder
         positions = jnp.arange(tokens.shape[1])[None]
-        mask = attention.causal_mask(positions < length, windowed.window)
-        hidden = decoder(tokens, positions, attention.causal(mask))[0][0, length - 1]
+        rows = attention.layout(positions < length)
+        hidden = decoder(tokens, positions, attention.whole(rows, windowed.window))[0][0, length - 1]
         return model.logits(hidden) if kind is Decoder else model.scores(hidden)
 
     def whole(kind, values, ids):

@@ -30,8 +30,8 @@ def models(mesh):
 
 def hidden_states(decoder, tokens):
     positions = jnp.arange(len(tokens))[None]
-    mask = attention.causal_mask(jnp.ones((1, len(tokens)), bool))
-    return decoder(jnp.array([tokens]), positions, attention.causal(mask))[0][0]
+    rows = attention.layout(jnp.ones((1, len(tokens)), bool))
+    return decoder(jnp.array([tokens]), positions, attention.whole(rows))[0][0]
 
 
 def test_log_probabilities_are_those_of_a_full_recompute(mesh, models):
