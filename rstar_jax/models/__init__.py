@@ -1,8 +1,9 @@
 """Flax modules (decoder, scalar head), their parameters, and Hugging Face folders in and out."""
 
-from rstar_jax.models.config import DecoderConfig
+from rstar_jax.models.config import DecoderConfig, Lora
 from rstar_jax.models.decoder import Decoder, PreferenceModel
 from rstar_jax.models.hub import (
+    Model,
     Policy,
     Preference,
     find,
@@ -18,6 +19,8 @@ from rstar_jax.models.hub import (
 __all__ = [
     "Decoder",
     "DecoderConfig",
+    "Lora",
+    "Model",
     "Policy",
     "Preference",
     "PreferenceModel",

@@ -5,6 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 DTYPES = ("float32", "bfloat16")
+LINEAR = ("query", "key", "value", "out", "gate", "up", "down")  # the matrices of a layer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,32 @@ class LinearScaling:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters (arXiv 2106.09685): a layer's matrix W acts as W + alpha / rank * A B, and W stays as it is.
+
+    dropout: of what A reads, in training. targets: the matrices that have one.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = LINEAR
+
+    def __post_init__(self):
+        if self.rank < 1 or not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"Lora: expected a rank of 1 or more and a dropout in [0, 1), got {self.rank} and {self.dropout}"
+            )
+        if not self.targets or set(self.targets) - set(LINEAR):
+            raise ValueError(f"Lora.targets: expected some of {', '.join(LINEAR)}, got {self.targets}")
+
+    @property
+    def scale(self) -> float:
+        """Of the product of A and B."""
+        return self.alpha / self.rank
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
     """A pre-norm decoder: RMSNorm, rotary positions, SwiGLU, grouped-query attention. Families differ in its fields.
 
@@ -42,6 +69,7 @@ class DecoderConfig:
     stacked: parameters and caches of all layers are one array with a leading layer axis, and a loop runs over them: one
     layer is compiled for all. False: each layer has its own, for programs on CPU, where XLA would copy each slice of a
     stack before it multiplies by it (a third of the time of a step).
+    lora: adapters beside the matrices of layers; None: there are none.
     turned: matrices stand with their outputs first, as checkpoints have them, and are multiplied from the left. A CPU
     then reads those that are larger than its caches twice as fast for some 32 tokens or fewer, as fast for more.
     """
@@ -63,6 +91,7 @@ class DecoderConfig:
     parameter_dtype: str = "float32"
     stacked: bool = True
     turned: bool = False
+    lora: Lora | None = None
 
     def __post_init__(self):
         for name in ("dtype", "parameter_dtype"):

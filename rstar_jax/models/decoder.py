@@ -13,13 +13,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from rstar_jax.models import rotary
-from rstar_jax.models.config import DecoderConfig
-from rstar_jax.partitioning import constrain
+from rstar_jax.models.config import LINEAR, DecoderConfig
+from rstar_jax.partitioning import constrain, spec
 
 FEW_LAYERS = 4  # unrolled: XLA on CPU copies each slice of a stack, a quarter of a train step of three layers
 _FEW_ROWS = 96  # of a product whose time is that of reading its weight, more or less
+
+LORA_A, LORA_B = "_lora_a", "_lora_b"  # behind the name of a matrix
+ATTENTION_OUT = "attention_out"
+REMAT = {  # what is kept of a layer for its backward pass
+    "none": None,  # all that it needs
+    "attention": jax.checkpoint_policies.save_only_these_names(ATTENTION_OUT),  # and its input
+    "layer": jax.checkpoint_policies.nothing_saveable,  # its input alone
+}
 
 Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
 
@@ -108,6 +117,16 @@ def _turned_linear(x: jax.Array, weight: jax.Array, dtype: jnp.dtype | None = No
     return product.T.reshape(*x.shape[:-1], weight.shape[0])
 
 
+def _dropped(x: jax.Array, rate: float, keys: jax.Array, salt: int) -> jax.Array:
+    """x [B, T, D] with a share of zeros, the rest larger; each row by its own key [B], whoever else is in the batch."""
+
+    def row(key: jax.Array, own: jax.Array) -> jax.Array:
+        kept = jax.random.bernoulli(jax.random.fold_in(key, salt), 1 - rate, own.shape)
+        return jnp.where(kept, own / (1 - rate), 0).astype(own.dtype)
+
+    return jax.vmap(row)(keys, x)
+
+
 class Layer(nnx.Module):
     """One decoder layer: attention, then a gated feed-forward block, each on a normalised residual stream."""
 
@@ -133,16 +152,35 @@ class Layer(nnx.Module):
         self.out = matrix((c.heads * c.head) ** -0.5 * deep, heads, embed)
         self.gate, self.up = matrix(inwards, embed, mlp), matrix(inwards, embed, mlp)
         self.down = matrix(c.mlp**-0.5 * deep, mlp, embed)
+        if c.lora is not None:  # B begins as zero, so that a model with fresh adapters is the one without
+            sides = {name: (embed, heads) for name in ("query",)} | {
+                name: (embed, kv_heads) for name in ("key", "value")
+            }
+            sides |= {"out": (heads, embed), "gate": (embed, mlp), "up": (embed, mlp), "down": (mlp, embed)}
+            for name in c.lora.targets:
+                inputs, outputs = sides[name]
+                fan = math.prod(inputs.values())
+                setattr(self, f"{name}{LORA_A}", init.normal(fan**-0.5, **inputs, rank=c.lora.rank))
+                setattr(self, f"{name}{LORA_B}", init.constant(0.0, rank=c.lora.rank, **outputs))
 
     @_as_precise_as_its_dtype
     def __call__(
-        self, x: jax.Array, angles: tuple[jax.Array, jax.Array], attend: Attend, cache: Any
+        self,
+        x: jax.Array,
+        angles: tuple[jax.Array, jax.Array],
+        attend: Attend,
+        cache: Any,
+        noise: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
-        """x [B, T, D] -> x [B, T, D] and what `attend` keeps: this segment's keys and values [B, K, T, H], mostly."""
+        """x [B, T, D] -> x [B, T, D] and what `attend` keeps: this segment's keys and values [B, K, T, H], mostly.
+
+        noise: a key a row [B], of the dropout before adapters; None: nothing is dropped.
+        """
         c, dtype = self.config, x.dtype
         h = self.attention_norm(x)
-        query = self._product(h, self.query, c.heads, c.head)
-        key, value = (self._product(h, weight, c.kv_heads, c.head) for weight in (self.key, self.value))
+        product = functools.partial(self._product, noise=noise)
+        query = product(h, "query", c.heads, c.head)
+        key, value = (product(h, name, c.kv_heads, c.head) for name in ("key", "value"))
         if c.qkv_bias:
             query = query + self.query_bias[...].astype(dtype)
             key = key + self.key_bias[...].astype(dtype)
@@ -150,24 +188,57 @@ class Layer(nnx.Module):
         query, key = rotary.rotate(query, angles), rotary.rotate(key, angles)
         query = query.reshape(*query.shape[:2], c.kv_heads, c.heads // c.kv_heads, c.head).swapaxes(1, 2)
         key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-        # Scores are cheaper to compute again in the backward pass than to keep: a fifth of a train step on CPU.
-        o, kept = jax.checkpoint(attend)(query, key, value, cache)
-        o = o.astype(dtype).swapaxes(1, 2).reshape(*x.shape[:2], c.heads * c.head)
-        x = x + self._product(o, self.out, c.embed)
+        o, kept = attend(query, key, value, cache)
+        o = checkpoint_name(o.astype(dtype), ATTENTION_OUT)
+        o = o.swapaxes(1, 2).reshape(*x.shape[:2], c.heads * c.head)
+        x = x + product(o, "out", c.embed)
         x = constrain(x, "batch", "length", "activation")
         h = self.mlp_norm(x)
-        h = _gated(self._product(h, self.gate, c.mlp), self._product(h, self.up, c.mlp))
-        x = x + self._product(h, self.down, c.embed)
+        h = _gated(product(h, "gate", c.mlp), product(h, "up", c.mlp))
+        x = x + product(h, "down", c.embed)
         return constrain(x, "batch", "length", "activation"), kept
 
-    def _product(self, x: jax.Array, weight: nnx.Param, *outputs: int) -> jax.Array:
-        """[..., D] by a weight of these output sizes -> [..., *outputs]: a plain product of two matrices."""
-        matrix, size = weight[...].astype(x.dtype), math.prod(outputs)
+    def _product(self, x: jax.Array, name: str, *outputs: int, noise: jax.Array | None) -> jax.Array:
+        """[B, T, D] by the matrix of that name -> [B, T, *outputs]: a plain product; and its adapter's."""
+        matrix, size, lora = getattr(self, name)[...].astype(x.dtype), math.prod(outputs), self.config.lora
         if self.config.turned:
             product = _turned_linear(x, matrix.reshape(size, -1))
         else:
             product = _linear(x, matrix.reshape(-1, size))
+        if lora is not None and name in lora.targets:
+            a, b = (getattr(self, f"{name}{side}")[...].astype(x.dtype) for side in (LORA_A, LORA_B))
+            if noise is not None:
+                x = _dropped(x, lora.dropout, noise, LINEAR.index(name))
+            product = product + lora.scale * _linear(_linear(x, a.reshape(-1, lora.rank)), b.reshape(lora.rank, size))
         return product.reshape(*x.shape[:-1], *outputs)
+
+
+def _looked_up(table: jax.Array, tokens: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Rows of a table [V, D] for tokens [B, T], as [B, T, D] in `dtype`.
+
+    Gathered, then cast: rows that occur often add up their gradients in the table's dtype. Where `fsdp` spreads the
+    table's columns, each device looks up its columns for the rows of the batch of all of them, and they exchange these:
+    neither the table nor a gradient of it, but a device's part of the batch crosses.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.manual_axes or mesh.shape["fsdp"] == 1:
+        return table[tokens].astype(dtype)
+
+    def columns(table: jax.Array, tokens: jax.Array) -> jax.Array:
+        tokens = jax.lax.all_gather(tokens, "fsdp", axis=0, tiled=True)
+        if mesh.shape["tensor"] > 1:  # each has some of the rows
+            tokens = tokens - jax.lax.axis_index("tensor") * table.shape[0]
+            here = (tokens >= 0) & (tokens < table.shape[0])
+            x = jnp.where(here[..., None], table[jnp.where(here, tokens, 0)], 0)
+            x = jax.lax.psum(x.astype(dtype), "tensor")
+        else:
+            x = table[tokens].astype(dtype)
+        return jax.lax.all_to_all(x, "fsdp", split_axis=0, concat_axis=2, tiled=True)
+
+    mapped = jax.shard_map(
+        columns, mesh=mesh, in_specs=(spec("vocab", "embed"), spec("batch")), out_specs=spec("batch"), check_vma=False
+    )
+    return mapped(table, tokens)
 
 
 class Decoder(nnx.Module):
@@ -178,7 +249,7 @@ class Decoder(nnx.Module):
         init = _Init(config, rngs)
         self.embedding = init.normal(0.02, vocab=config.vocabulary_size, embed=config.embed)
         if not config.tied:
-            self.head = init.normal(config.embed**-0.5, vocab=config.vocabulary_size, embed=config.embed)
+            self.head = init.normal(config.embed**-0.5, head_vocab=config.vocabulary_size, embed=config.embed)
         if config.stacked:
             make = nnx.vmap(lambda r: Layer(config, rngs=r), in_axes=0, out_axes=0)
             self.layers = make(rngs.split(config.layers))
@@ -188,12 +259,21 @@ class Decoder(nnx.Module):
 
     @_as_precise_as_its_dtype
     def __call__(
-        self, tokens: jax.Array, positions: jax.Array, attend: Attend, cache: Any = None
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        attend: Attend,
+        cache: Any = None,
+        *,
+        remat: str = "none",
+        noise: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
         """Runs tokens [B, T] at positions [B, T].
 
         attend, cache: see `models.attention`; `cache` reaches `attend` layer by layer. Its arrays have a leading layer
         axis; if the configuration is not `stacked`, it is a list instead, one entry a layer.
+        remat: of `REMAT`, what the backward pass finds of a layer, and what it computes again; of stacked layers.
+        noise: a key a row [B], of the dropout before adapters of stacked layers; None: nothing is dropped.
         Returns the normalised hidden states [B, T, D] and what `attend` keeps of all layers, laid out in the same way.
         """
         x, angles = self.embed(tokens, positions)
@@ -205,17 +285,24 @@ class Decoder(nnx.Module):
             return self.norm(x), segments
         graphdef, stacked = nnx.split(self.layers)
 
-        def layer(x, inputs):
-            parameters, layer_cache = inputs
-            return nnx.merge(graphdef, parameters)(x, angles, attend, layer_cache)
+        keys = None
+        if noise is not None and self.config.lora is not None and self.config.lora.dropout:
+            keys = jax.vmap(lambda i: jax.vmap(lambda key: jax.random.fold_in(key, i))(noise))(
+                jnp.arange(self.config.layers)
+            )
 
-        x, segment = jax.lax.scan(layer, x, (stacked, cache), unroll=self.config.layers <= FEW_LAYERS)
+        def layer(x, inputs):
+            parameters, layer_cache, layer_keys = inputs
+            return nnx.merge(graphdef, parameters)(x, angles, attend, layer_cache, layer_keys)
+
+        if remat != "none":  # in a scan nothing is merged by common subexpressions anyway
+            layer = jax.checkpoint(layer, prevent_cse=False, policy=REMAT[remat])
+        x, segment = jax.lax.scan(layer, x, (stacked, cache, keys), unroll=self.config.layers <= FEW_LAYERS)
         return self.norm(x), segment
 
     def embed(self, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         """What the first layer reads: tokens [B, T] as vectors [B, T, D], and the angles of their positions."""
-        # Gathered, then cast: rows that occur often add up their gradients in the parameters' dtype.
-        x = self.embedding[...][tokens].astype(self.config.jax_dtype)
+        x = _looked_up(self.embedding[...], tokens, self.config.jax_dtype)
         return constrain(x, "batch", "length", "activation"), rotary.angles(self.config, positions)
 
     @_as_precise_as_its_dtype

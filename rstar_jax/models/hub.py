@@ -23,7 +23,7 @@ from rstar_jax.models import attention, layouts, parameters, torch_file, transfe
 from rstar_jax.models.config import DTYPES, DecoderConfig
 from rstar_jax.models.decoder import Decoder, PreferenceModel
 from rstar_jax.models.safetensors_folder import TensorReader
-from rstar_jax.partitioning import MeshConfig, make_mesh
+from rstar_jax.partitioning import MeshConfig, make_mesh, processes
 from rstar_jax.trajectory import markers
 from rstar_jax.trajectory.tokenizer import Tokenizer
 
@@ -99,15 +99,15 @@ Model = TypeVar("Model", Policy, Preference)
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(config: DecoderConfig, values: parameters.Parameters, tokens, positions, mask) -> jax.Array:
     decoder = parameters.bind(Decoder, config, values)
-    attend = attention.causal(attention.causal_mask(mask, config.window))
+    attend = attention.whole(attention.Layout(mask.astype(jnp.int32), positions), config.window)
     return decoder.logits(decoder(tokens, positions, attend)[0])
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _scores(config: DecoderConfig, values: parameters.Parameters, tokens, mask) -> jax.Array:
     model = parameters.bind(PreferenceModel, config, values)
-    positions = jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0)
-    hidden, _ = model.decoder(tokens, positions, attention.causal(attention.causal_mask(mask, config.window)))
+    rows = attention.layout(mask)
+    hidden, _ = model.decoder(tokens, rows.positions, attention.whole(rows, config.window))
     last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
     return model.scores(hidden[jnp.arange(tokens.shape[0]), last])
 
@@ -188,23 +188,34 @@ def save(model: Policy | Preference, folder: epath.PathLike, *, shard_bytes: int
     """Writes sharded safetensors and the tokenizer, as `transformers` reads them; at most one shard in host memory.
 
     A PPM's scalar head goes beside them as the released code's `value_head.bin`, its scale into config.json. Whatever
-    model was there is none from the first moment on, and the new one is none before its last.
+    model was there is none from the first moment on, and the new one is none before its last. Where several processes
+    hold the model, all must call; the first writes.
+
+    Raises: ValueError for a model with adapters that are not merged.
     """
-    folder = epath.Path(folder)
-    files.remove(folder / "config.json")
-    files.remove(folder / _HEAD_FILE)
+    if model.config.lora is not None:
+        raise ValueError(f"{folder}: expected a model whose adapters are merged")
+    folder, first = epath.Path(folder), processes.is_first()
+    if first:
+        files.remove(folder / "config.json")
+        files.remove(folder / _HEAD_FILE)
     policy = model if isinstance(model, Policy) else model.body
     fields = layouts.write_config(policy.fields, policy.config)
     fields.pop(_SCALE, None)
     rows = layouts.tensors(fields["model_type"], policy.config)
     transfer.write(folder, policy.parameters, rows, policy.config, shard_bytes)
+    head = {}
     if isinstance(model, Preference):
-        weight, bias = (np.asarray(model.parameters[name], np.float32) for name in ("value", "bias"))
-        torch_file.write(folder / _HEAD_FILE, {_HEAD_WEIGHT: weight[None], _HEAD_BIAS: bias[None]})
-        fields[_SCALE] = float(model.parameters["value_scale"])
-    if policy.tokenizer is not None:
-        policy.tokenizer.save(folder)
-    files.publish(folder / "config.json", json.dumps(fields, indent=2))
+        head = {name: transfer.fetch(model.parameters[name]) for name in ("value", "bias", _SCALE)}
+    if first:
+        if head:
+            weight, bias = (head[name].astype(np.float32) for name in ("value", "bias"))
+            torch_file.write(folder / _HEAD_FILE, {_HEAD_WEIGHT: weight[None], _HEAD_BIAS: bias[None]})
+            fields[_SCALE] = float(head[_SCALE])
+        if policy.tokenizer is not None:
+            policy.tokenizer.save(folder)
+        files.publish(folder / "config.json", json.dumps(fields, indent=2))
+    processes.meet("saved")
 
 
 def with_markers(model: Model) -> Model:

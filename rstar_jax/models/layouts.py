@@ -77,7 +77,7 @@ def tensors(model_type: str, config: DecoderConfig) -> list[Tensor]:
     layer("mlp.down_proj.weight", "down", _DOWN)
     rows.append(Tensor("model.norm.weight", ("norm", "scale"), _VECTOR))
     if not config.tied:
-        rows.append(Tensor("lm_head.weight", ("head",), _ROWS))
+        rows.append(Tensor("lm_head.weight", ("head",), (("head_vocab",), ("embed",))))
     return rows
 
 
@@ -85,6 +85,7 @@ def axis_sizes(config: DecoderConfig) -> dict[str, int]:
     """The length of every logical axis."""
     return {
         "vocab": config.vocabulary_size,
+        "head_vocab": config.vocabulary_size,
         "embed": config.embed,
         "activation": config.embed,
         "heads": config.heads,

@@ -5,6 +5,8 @@ Parameters are plain nested dicts; the module's structure (graphdef) is made onc
 
 import dataclasses
 import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,15 +15,15 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from rstar_jax.models.config import DecoderConfig
-from rstar_jax.models.decoder import Decoder, PreferenceModel
+from rstar_jax.models.config import LINEAR, DecoderConfig
+from rstar_jax.models.decoder import LORA_A, LORA_B, Decoder, PreferenceModel
 from rstar_jax.partitioning import sharding
 from rstar_jax.partitioning.mesh import RULES
 
 Parameters = dict[str, Any]
 
-# Field of the configuration -> logical axis of that size, of those that lie on an axis of the mesh.
-_DIVIDED = {"vocabulary_size": "vocab", "embed": "embed", "kv_heads": "kv_heads", "mlp": "mlp"}
+# Field of the configuration -> logical axis of that size, of those that lie on axes of the mesh.
+_DIVIDED = {"vocabulary_size": "head_vocab", "embed": "embed", "kv_heads": "kv_heads", "mlp": "mlp"}
 
 
 @functools.cache
@@ -56,10 +58,12 @@ def abstract(kind: type[nnx.Module], config: DecoderConfig, mesh: Mesh) -> Param
     Raises: ValueError for a mesh that does not divide them.
     """
     for field, logical in _DIVIDED.items():
-        size, axis = getattr(config, field), RULES[logical]
-        if size % mesh.shape[axis]:
+        size, axes = getattr(config, field), RULES[logical]
+        axes = (axes,) if isinstance(axes, str) else axes
+        parts = math.prod(mesh.shape[axis] for axis in axes)
+        if size % parts:
             raise ValueError(
-                f"MeshConfig.{axis} ({mesh.shape[axis]}): expected a divisor of DecoderConfig.{field} ({size})"
+                f"MeshConfig.{' * '.join(axes)} ({parts}): expected a divisor of DecoderConfig.{field} ({size})"
             )
     _, state = _structure(kind, config)
 
@@ -122,6 +126,47 @@ def _layer(stacks: list[jax.Array], index: jax.Array, orders: tuple[tuple[int, .
         jax.lax.dynamic_index_in_dim(stack, index, keepdims=False).transpose(order)
         for stack, order in zip(stacks, orders, strict=True)
     ]
+
+
+def as_computed(config: DecoderConfig, values: Parameters) -> Parameters:
+    """Matrices and tables in the dtype that they are multiplied in, so that no program has to cast them each time."""
+
+    def of(path, leaf):
+        large = path[-1].key in (*LINEAR, "embedding", "head") and leaf.ndim > 1
+        return leaf.astype(config.jax_dtype) if large else leaf
+
+    return jax.tree_util.tree_map_with_path(of, values)
+
+
+def split(
+    tree: Parameters, wanted: Callable[[tuple[str, ...]], bool], path: tuple[str, ...] = ()
+) -> tuple[Parameters, Parameters]:
+    """(what lies at paths that are wanted, the rest), as two trees."""
+    picked, rest = {}, {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            for own, part in zip((picked, rest), split(value, wanted, (*path, name)), strict=True):
+                if part:
+                    own[name] = part
+        else:
+            (picked if wanted((*path, name)) else rest)[name] = value
+    return picked, rest
+
+
+def merge(one: Parameters, other: Parameters) -> Parameters:
+    """The tree of two parts (`split`)."""
+    both = {name: merge(one[name], other[name]) for name in one.keys() & other.keys()}
+    return {**one, **other, **both}
+
+
+def is_trained(path: tuple[str, ...]) -> bool:
+    """Whether a parameter is one that training changes, where no adapters are trained instead."""
+    return path != ("value_scale",)
+
+
+def is_adapted(path: tuple[str, ...]) -> bool:
+    """Whether a parameter is one of those that training changes where there are adapters: these, and a PPM's head."""
+    return path[-1].endswith((LORA_A, LORA_B)) or path in (("value",), ("bias",))
 
 
 def count(parameters: Parameters) -> int:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from rstar_jax.models import parameters
@@ -18,6 +19,7 @@ from rstar_jax.models.config import DecoderConfig
 from rstar_jax.models.decoder import Decoder
 from rstar_jax.models.layouts import Tensor, axis_sizes
 from rstar_jax.models.safetensors_folder import TensorReader, write_tensors
+from rstar_jax.partitioning import processes
 
 _ROWS = 512
 _THREADS = 4  # that read and convert
@@ -43,7 +45,10 @@ def write(
     config: DecoderConfig,
     shard_bytes: int,
 ) -> None:
-    """The decoder's parameters as safetensors, one tensor fetched from the devices at a time."""
+    """The decoder's parameters as safetensors, one tensor fetched from the devices at a time.
+
+    Where several processes hold them, all must call; the first writes.
+    """
     axes = parameters.axes(Decoder, config)
     written: dict[str, list[tuple[Tensor, int | None]]] = {}
     for layer in (None, *range(config.layers)):
@@ -56,14 +61,22 @@ def write(
 
     def part(row: Tensor, layer: int | None) -> np.ndarray:
         value = _get(values, row.path)
-        return _to_tensor(np.asarray(value if layer is None else value[layer]), row, _get(axes, row.path))
+        return _to_tensor(fetch(value if layer is None else value[layer]), row, _get(axes, row.path))
 
-    write_tensors(
-        folder,
-        {name: sum(size(row) for row, _ in parts) for name, parts in written.items()},
-        ((name, np.concatenate([part(*own) for own in parts])) for name, parts in written.items()),
-        shard_bytes,
-    )
+    sizes = {name: sum(size(row) for row, _ in parts) for name, parts in written.items()}
+    tensors = ((name, np.concatenate([part(*own) for own in parts])) for name, parts in written.items())
+    if processes.is_first():
+        write_tensors(folder, sizes, tensors, shard_bytes)
+    else:
+        for _ in tensors:
+            pass
+
+
+def fetch(value: jax.Array) -> np.ndarray:
+    """A whole array in the host's memory. Of one that lies on several processes' devices, all of them must ask."""
+    if value.is_fully_addressable:
+        return np.asarray(value)
+    return multihost_utils.process_allgather(value, tiled=True)
 
 
 def _check(reader: TensorReader, rows: list[Tensor], config: DecoderConfig) -> None:

@@ -19,7 +19,7 @@ def logits(policy, tokens, valid=None):
     valid = jnp.ones(tokens.shape, bool) if valid is None else valid
     model = parameters.bind(Decoder, MODEL, policy)
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    hidden, _ = model(tokens, positions, attention.causal(attention.causal_mask(valid)))
+    hidden, _ = model(tokens, positions, attention.whole(attention.layout(valid)))
     return model.logits(hidden)
 
 
@@ -121,7 +121,11 @@ def test_a_mesh_that_does_not_fit_is_refused():
     ("mesh", "change", "message"),
     [
         ({"tensor": 4}, {}, r"MeshConfig.tensor \(4\): expected a divisor of DecoderConfig.kv_heads \(2\)"),
-        ({"tensor": 2}, {"vocabulary_size": 63}, r"MeshConfig.tensor \(2\): .* DecoderConfig.vocabulary_size \(63\)"),
+        (
+            {"tensor": 2},
+            {"vocabulary_size": 63},
+            r"MeshConfig.fsdp \* tensor \(2\): .* DecoderConfig.vocabulary_size \(63\)",
+        ),
         ({"fsdp": 8}, {"embed": 36}, r"MeshConfig.fsdp \(8\): expected a divisor of DecoderConfig.embed \(36\)"),
     ],
 )
@@ -143,11 +147,11 @@ def test_layers_taken_apart_are_the_same_model(turned, length):
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     values = parameters.initialise(Decoder, deep, mesh, 0)
     tokens = jnp.arange(length)[None] % deep.vocabulary_size
-    mask = attention.causal_mask(jnp.ones(tokens.shape, bool))
+    rows = attention.layout(jnp.ones(tokens.shape, bool))
 
     def logits(config, own):
         model = parameters.bind(Decoder, config, own)
-        return model.logits(model(tokens, jnp.arange(length)[None], attention.causal(mask))[0])
+        return model.logits(model(tokens, jnp.arange(length)[None], attention.whole(rows))[0])
 
     config, apart = parameters.unstacked(deep, values, turned)
     assert config.turned == turned

@@ -95,7 +95,7 @@ def test_transformers_reads_what_is_written(tmp_path):
     assert deviation(np.asarray(policy.logits(tokens, mask=mask)), theirs, mask) <= 1e-4
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in (GIN / "meshes").glob("*.gin")))
+@pytest.mark.parametrize("file", ["data.gin", "fsdp.gin", "fsdp_tensor.gin", "tensor.gin"])
 def test_every_parameter_lies_as_the_mesh_specifies(file, tmp_path):
     tiny.write(tmp_path, "qwen2_untied")
     configuration.parse([f"meshes/{file}"], [])

@@ -1,7 +1,6 @@
 """What is computed in which precision: float32 is float32 on every device, and sums are in the parameters' dtype."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import pytest
 
 from rstar_jax.models import Decoder, DecoderConfig, PreferenceModel, parameters
 from rstar_jax.partitioning import MeshConfig, make_mesh
-from rstar_jax.training import losses
+from rstar_jax.training import ProgramConfig, losses
 
 MODEL = DecoderConfig(vocabulary_size=64, layers=2, embed=32, heads=4, kv_heads=2, head=8, mlp=32, tied=False)
 HIGHEST = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
@@ -19,9 +18,18 @@ KINDS = {Decoder: losses.policy_loss, PreferenceModel: losses.preference_loss}
 
 def batch(rows=2, length=6):
     tokens = jnp.broadcast_to(jnp.arange(length) % 3, (rows, length))
-    everywhere = jnp.ones(tokens.shape, bool)
-    pairs = {"last": jnp.full(rows, length - 1), "weight": jnp.ones(rows // 2)}
-    return {"tokens": tokens, "valid": everywhere, "learn": everywhere, **pairs}
+    rest = {"segments": jnp.ones_like(tokens), "positions": jnp.broadcast_to(jnp.arange(length), tokens.shape)}
+    places = {name: jnp.full((rows, 1), place) for name, place in (("chosen", length - 1), ("rejected", 1))}
+    learn = jnp.ones(tokens.shape, bool)
+    return {"tokens": tokens, "learn": learn, "weight": jnp.ones((rows, 1)), **rest, **places}
+
+
+def mean(loss, config):
+    def of(values, batch):
+        total, count = loss(config, ProgramConfig(), values, batch)["loss"]
+        return total / count
+
+    return of
 
 
 def initialise(kind, config):
@@ -40,8 +48,7 @@ def operations(jaxpr, name):
 
 
 def training_step(kind, config):
-    loss = functools.partial(KINDS[kind], config)
-    return jax.make_jaxpr(jax.value_and_grad(loss, has_aux=True))(initialise(kind, config), batch()).jaxpr
+    return jax.make_jaxpr(jax.value_and_grad(mean(KINDS[kind], config)))(initialise(kind, config), batch()).jaxpr
 
 
 @pytest.mark.parametrize("stacked", [True, False])
@@ -68,8 +75,8 @@ def test_the_gradient_of_an_embedding_does_not_depend_on_how_often_a_token_occur
     values = initialise(Decoder, config)
 
     def gradient(dtype, rows):
-        loss = functools.partial(losses.policy_loss, dataclasses.replace(config, dtype=dtype))
-        return np.asarray(jax.jit(jax.grad(lambda p: loss(p, batch(rows, 4))[0]))(values)["embedding"])
+        loss = mean(losses.policy_loss, dataclasses.replace(config, dtype=dtype))
+        return np.asarray(jax.jit(jax.grad(lambda p: loss(p, batch(rows, 4))))(values)["embedding"])
 
     exact = gradient("float32", 1)
     np.testing.assert_allclose(gradient("bfloat16", rows), exact, atol=0.03 * np.abs(exact).max())
