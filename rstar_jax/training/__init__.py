@@ -1,5 +1,5 @@
 """Losses, batches, the train step and loop."""
 
-from rstar_jax.training.config import TrainingConfig
+from rstar_jax.training.config import ProgramConfig, TrainingConfig
 
-__all__ = ["TrainingConfig"]
+__all__ = ["ProgramConfig", "TrainingConfig"]

@@ -5,6 +5,7 @@ import math
 import jax
 import optax
 
+from rstar_jax.models.decoder import LORA_A, LORA_B
 from rstar_jax.models.parameters import Parameters
 from rstar_jax.training.config import TrainingConfig
 
@@ -18,21 +19,31 @@ _MATRICES = {
     "up": (1, 2),
     "down": (1, 2),
 }
+_TABLES = ("embedding", "head")
+
+
+def _name(path) -> str:
+    return path[-1].key
 
 
 def _muon_dimensions(parameters: Parameters):
     def of(path, leaf):
-        name = path[-1].key
-        if name in _MATRICES and leaf.ndim > 2:
-            return optax.contrib.MuonDimensionNumbers(*_MATRICES[name])
+        if _name(path) in _MATRICES and leaf.ndim > 2:
+            return optax.contrib.MuonDimensionNumbers(*_MATRICES[_name(path)])
         return None
 
     return jax.tree_util.tree_map_with_path(of, parameters)
 
 
-def _is_constant(parameters: Parameters):
-    """Marks what no training changes: a PPM's scale has no gradient, but weights that decay would lose it."""
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: path[-1].key == "value_scale", parameters)
+def _decays(parameters: Parameters):
+    """Marks matrices, adapters and tables: norms, biases and a PPM's head are not drawn to zero."""
+
+    def of(path, leaf) -> bool:
+        name = _name(path)
+        matrix = name in _MATRICES and leaf.ndim > 2
+        return matrix or name in _TABLES or name.endswith((LORA_A, LORA_B))
+
+    return jax.tree_util.tree_map_with_path(of, parameters)
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -57,7 +68,5 @@ def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
             muon_weight_dimension_numbers=_muon_dimensions,
         )
     else:
-        update = optax.adamw(1.0, b2=config.beta2, weight_decay=config.weight_decay)
-    return optax.chain(
-        optax.clip_by_global_norm(config.gradient_clip), update, optax.masked(optax.set_to_zero(), _is_constant)
-    )
+        update = optax.adamw(1.0, b2=config.beta2, weight_decay=config.weight_decay, mask=_decays)
+    return optax.chain(optax.clip_by_global_norm(config.gradient_clip), update)

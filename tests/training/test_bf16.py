@@ -10,11 +10,12 @@ import pytest
 
 from rstar_jax.models import Decoder, DecoderConfig, PreferenceModel, parameters
 from rstar_jax.partitioning import MeshConfig, make_mesh
-from rstar_jax.training import TrainingConfig, batches, losses, trainer
+from rstar_jax.training import ProgramConfig, TrainingConfig, batches, losses, trainer
 
 EXACT = DecoderConfig(vocabulary_size=64, layers=2, embed=32, heads=4, kv_heads=2, head=8, mlp=32, window=6)
 MODEL = dataclasses.replace(EXACT, dtype="bfloat16")
 CONFIG = TrainingConfig(steps=12, batch=4, learning_rate=1e-2, warmup_steps=2, buckets=(32,), checkpoint_every=5)
+PROGRAM = ProgramConfig()
 LOSSES = {Decoder: losses.policy_loss, PreferenceModel: losses.preference_loss}
 
 
@@ -40,7 +41,7 @@ def batch(kind, step=0):
         examples = [batches.PolicyExample(tokens=row, learn=np.arange(len(row)) > 1) for row in rows[:4]]
         return batches.policy_batch(examples, CONFIG.buckets)
     pairs = zip(rows[:4], rows[4:], strict=True)
-    examples = [batches.PreferenceExample(chosen=a, rejected=b, weight=0.5) for a, b in pairs]
+    examples = [batches.PreferenceExample(prefix=a[:2], candidates=(a, b[:9]), pairs=((0, 1, 0.5),)) for a, b in pairs]
     return batches.preference_batch(examples, CONFIG.buckets)
 
 
@@ -49,8 +50,11 @@ def test_loss_and_gradients_are_near_those_of_fp32(kind):
     values = start(kind, one_device())
 
     def computed(model):
-        step = jax.jit(jax.value_and_grad(lambda p: LOSSES[kind](model, p, batch(kind))[0]))
-        loss, gradients = step(values)
+        def mean(p):
+            total, count = LOSSES[kind](model, PROGRAM, p, batch(kind))["loss"]
+            return total / count
+
+        loss, gradients = jax.jit(jax.value_and_grad(mean))(values)
         return float(loss), gradients
 
     (loss, gradients), (exact, exact_gradients) = computed(MODEL), computed(EXACT)
@@ -66,7 +70,7 @@ def test_loss_and_gradients_are_near_those_of_fp32(kind):
 def test_what_is_trained_in_bf16_learns_in_fp32_parameters_and_goes_on_where_it_was(tmp_path):
     mesh = make_mesh(MeshConfig(data=2))
     policy = parameters.initialise(Decoder, MODEL, mesh, 0)
-    loss = functools.partial(losses.policy_loss, MODEL)
+    loss = functools.partial(losses.policy_loss, MODEL, PROGRAM)
     train = functools.partial(trainer.train, loss, policy, lambda step: batch(Decoder, step), CONFIG, mesh)
     whole, history = train()
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
@@ -74,7 +78,7 @@ def test_what_is_trained_in_bf16_learns_in_fp32_parameters_and_goes_on_where_it_
     moved = jax.tree.map(lambda a, b: np.mean(np.asarray(a != b)), whole["layers"], policy["layers"])
     assert min(jax.tree.leaves(moved)) > 0.9  # in bf16 most updates would round to nothing
 
-    def stop(step, metrics):
+    def stop(step, metrics, speed):
         if step == 7:
             raise KeyboardInterrupt
 
