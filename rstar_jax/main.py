@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 
+_TRAINING = ("run_dir", "policy", "data", "output!", "coordinator", "process")
+
 # mode: (module, function, its flags; one that ends in "!" is required)
 MODES = {
     "evolve": (
@@ -24,8 +26,10 @@ MODES = {
         ("run_dir", "policy", "ppm", "problems", "limit", "output"),
     ),
     "import": ("rstar_jax.evolution.exchange", "import_model", ("model!", "run_dir!", "kind", "dtype")),
-    "train_policy": ("rstar_jax.evolution.commands", "train_policy", ("run_dir", "policy", "data", "output!")),
-    "train_ppm": ("rstar_jax.evolution.commands", "train_ppm", ("run_dir", "policy", "data", "output!")),
+    "train_policy": ("rstar_jax.evolution.training_commands", "train_policy", _TRAINING),
+    "train_ppm": ("rstar_jax.evolution.training_commands", "train_ppm", _TRAINING),
+    "train_orm": ("rstar_jax.evolution.training_commands", "train_orm", _TRAINING),
+    "train_pqm": ("rstar_jax.evolution.training_commands", "train_pqm", _TRAINING),
     "report": ("rstar_jax.evolution.commands", "report", ("run_dir",)),
     "problems": ("rstar_jax.problems.commands", "write", ("problems!", "output!")),
     "convert": ("rstar_jax.search.released_format", "convert", ("input!", "output!")),
@@ -39,7 +43,9 @@ SUMMARIES = {
     "evaluate": "accuracy on problems: greedy, votes, best of N, search, pass@k",
     "import": "a Hugging Face checkpoint becomes the base of a run",
     "train_policy": "one training of the policy on given rows",
-    "train_ppm": "one training of the PPM on given pairs",
+    "train_ppm": "one training of the PPM on given pairs of steps and solutions",
+    "train_orm": "one training of an outcome reward model on given pairs of solutions",
+    "train_pqm": "one training of a model that regresses on the Q of steps",
     "report": "the pages of a run",
     "problems": "writes a set of problems as JSONL, mixed and decontaminated",
     "convert": "trees between our shards and the released JSONL",
@@ -60,6 +66,8 @@ HELP = {
     "input": "JSONL file, - for standard input; of convert, also a folder",
     "output": "where the result goes",
     "model": "a Hugging Face folder, or a model's name on the hub",
+    "coordinator": "of a training in several processes: HOST:PORT of the first, or auto on a TPU pod or a cluster",
+    "process": "which of them this is, such as 0/4, counted from 0; not with auto",
     "dtype": "of the parameters; default: what they are stored in",
     "kind": "which model",
 }
@@ -129,6 +137,10 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # what read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except SystemExit as ended:  # by a signal
+        if told := getattr(ended, "message", None):
+            print(f"rstar: {told}{goes_on}", file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         print(f"rstar: interrupted{goes_on}", file=sys.stderr)
         return 130

@@ -1,18 +1,16 @@
 """The modes of the command line that need models, each on the models of a run and on files of the run or of a user."""
 
-import contextlib
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 from rich.table import Table
 
 from rstar_jax import configuration, evaluation, files, models
-from rstar_jax.evolution import data as training_data
-from rstar_jax.evolution import progress, train
+from rstar_jax.evolution import progress
 from rstar_jax.evolution.config import EvolutionConfig, WorldConfig
 from rstar_jax.evolution.evolve import evolve as run_evolution
 from rstar_jax.evolution.forecast import forecast
@@ -20,14 +18,12 @@ from rstar_jax.evolution.plan import digest
 from rstar_jax.evolution.run import benchmark_set, problems_folder
 from rstar_jax.evolution.run_folder import RunFolder, Worker
 from rstar_jax.evolution.world import open_world
-from rstar_jax.files.rows import Rows
-from rstar_jax.problems import Problem, jsonl, named
+from rstar_jax.problems import Problem, named
 from rstar_jax.problems.problem import level_order
 from rstar_jax.problems.sources import Source
 from rstar_jax.problems.stored import StoredProblems
 from rstar_jax.report import report as write_report
 from rstar_jax.search import Tree, missing_shards, read_shard, write_shard
-from rstar_jax.training import TrainingConfig
 
 
 def evolve(
@@ -146,39 +142,7 @@ def evaluate(
         print(folder / "table.json")
 
 
-def train_policy(*, config: EvolutionConfig, run_dir: str, policy: str | None, data: str | None, output: str) -> None:
-    """Trains `policy` (by default the base of the run) on {"question", "response"} rows; writes a model to `output`.
-
-    data: a JSONL file or a data set folder; by default the policy's data of the run's last round.
-    """
-    settings = config.rounds[-1].policy
-    with open_world(config) as world:
-        start = models.load(policy or _of_run(run_dir, "policy", 0), world.mesh)
-        with _rows(data or str(_of_run(run_dir, "policy_data")), ("question", "response")) as rows:
-            examples = training_data.policy_examples([rows], _with_markers(start).tokenizer, settings)
-            settings = settings.on(len(examples))
-            batch_at = training_data.policy_batches([examples], [1.0], settings)
-            _train(start, batch_at, settings, output, "policy")
-
-
-def train_ppm(*, config: EvolutionConfig, run_dir: str, policy: str | None, data: str | None, output: str) -> None:
-    """Trains a PPM from `policy` (by default the run's last) on {"question", "prefix", "chosen", "rejected"} rows.
-
-    data: as of `train_policy`, the preference data. Writes a model to `output`.
-    """
-    settings = config.rounds[-1].ppm
-    with open_world(config) as world:
-        body = _with_markers(models.load(policy or _of_run(run_dir, "policy"), world.mesh))
-        fields = ("question", "prefix", "chosen", "rejected")
-        with _rows(data or str(_of_run(run_dir, "preference_data")), fields) as rows:
-            examples = training_data.preference_examples([rows], body.tokenizer, settings)
-            start = models.preference_from_policy(body, config.value_scale)
-            settings = settings.on(len(examples))
-            batch_at = training_data.preference_batches(examples, settings)
-            _train(start, batch_at, settings, output, "ppm")
-
-
-def _of_run(run_dir: str, name: str, number: int | None = None) -> epath.Path:
+def of_run(run_dir: str, name: str, number: int | None = None) -> epath.Path:
     """A model or a data set of a round of the run; of the last that has one, if no round is given."""
     folder = RunFolder(run_dir)
     if number is not None:
@@ -196,15 +160,9 @@ def _models(run_dir: str, policy: str | None, ppm: str | None) -> tuple[str, str
     folder = RunFolder(run_dir)
     both = [own for own in folder.rounds() if models.is_model(folder.round(own) / "ppm")]
     if not both:
-        return str(_of_run(run_dir, "policy")), ppm
+        return str(of_run(run_dir, "policy")), ppm
     last = folder.round(both[-1])
     return str(last / "policy"), ppm or str(last / "ppm")
-
-
-def _with_markers(model: models.Policy) -> models.Policy:
-    if model.tokenizer is None or not model.tokenizer.knows_markers:
-        raise ValueError("--policy: its tokenizer does not know the step markers: `rstar import` adds them")
-    return model
 
 
 def _problems(run_dir: str, name: str | None) -> Source:
@@ -217,22 +175,6 @@ def _problems(run_dir: str, name: str | None) -> Source:
         told = ", ".join(f"{run_dir}/problems/{own}" for own in there) or "a file, a folder or a set"
         raise FileNotFoundError(f"--problems: not given, and {run_dir} has {len(there)} benchmarks; expected {told}")
     return StoredProblems(problems_folder(run_dir, there[0]))
-
-
-@contextlib.contextmanager
-def _rows(source: str, fields: tuple[str, ...]) -> Iterator[Sequence[dict]]:
-    """Training rows from a JSONL file or a data set folder."""
-    if not epath.Path(source).is_dir():
-        yield jsonl.read_rows(source, fields)
-        return
-    with Rows(source) as found:
-        yield found
-
-
-def _train(start, batch_at, settings: TrainingConfig, output: str, name: str) -> None:
-    trained, _ = train.fit(start, batch_at, settings, f"train {name}")
-    models.save(trained, output)
-    print(output)
 
 
 def _first(problems: Sequence[Problem], limit: str | None) -> list[Problem]:

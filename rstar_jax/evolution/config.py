@@ -114,6 +114,27 @@ class Round:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """One training by command, on any model and rows.
+
+    policy: how `rstar train_policy` trains; ppm: how `train_ppm`, `train_orm` and `train_pqm` do.
+    mesh: of all devices, those of other processes too. value_scale: as of WorldConfig. dtype: in which the model is
+    read; None: as it is stored. held_out: the share of the examples of which the loss is measured, and nothing learned.
+    """
+
+    policy: TrainingConfig | None = None
+    ppm: TrainingConfig | None = None
+    mesh: MeshConfig = MeshConfig()
+    value_scale: float = 1.0
+    dtype: Literal["bfloat16", "float32"] | None = None
+    held_out: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"TrainingRun.held_out must lie in [0, 1), got {self.held_out}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """Problems on which a run is measured, as its `evaluation` says; nothing is trained on them.
 
@@ -180,6 +201,7 @@ class EvolutionConfig(WorldConfig):
     base: what every round's policy begins from. `rstar import` puts another model into its place.
     problems: of rounds that have none of their own.
     benchmarks: on the first of them the PPM's pairs are measured, too.
+    training_mesh: on which models are trained, spread over many devices; they decode on few. None: on `mesh`.
     control: whether a policy is trained on the examples of a Scratch base alone, as long as that of the last round, to
         show what the rounds' data are worth.
     shards: in how many pieces the problems of a round are searched and selected. A killed process repeats those that it
@@ -192,6 +214,7 @@ class EvolutionConfig(WorldConfig):
     rounds: tuple[Round, ...]
     problems: Source | None = None
     benchmarks: tuple[Benchmark, ...] = ()
+    training_mesh: MeshConfig | None = None
     control: bool = False
     shards: int = 4
     overlap: bool = True

@@ -106,7 +106,7 @@ class _Plan:
             return self._add(0, "base", do, settings, (), ["round_0/policy"])
         settings = {
             "model": base.model,
-            "training": base.training,
+            "training": base.training.decisive,
             "tail_share": base.tail_share,
             "questions": base.questions,
             "seed": self.config.seed,
@@ -141,7 +141,7 @@ class _Plan:
         return self._add(number, "select", work.finish, kept, inputs, outputs, work.shards())
 
     def _add_training(self, number: int, settings: Round, learned: Sequence[str]) -> tuple[str, str]:
-        taught = {"training": settings.policy, "replay": settings.replay}
+        taught = {"training": settings.policy.decisive, "replay": settings.replay}
         replayed = []
         if settings.replay:
             taught["tail_share"], replayed = self.config.base.tail_share, self.examples
@@ -157,7 +157,7 @@ class _Plan:
             number,
             "ppm",
             functools.partial(train_ppm, self.run, number),
-            {"training": settings.ppm, "value_scale": self.config.value_scale},
+            {"training": settings.ppm.decisive, "value_scale": self.config.value_scale},
             [policy, *learned],
             self._model(number, "ppm"),
         )
@@ -193,7 +193,7 @@ class _Plan:
         """What is done after the last round: the control, and all that is measured once."""
         last, settings = self.run.last, self.config.rounds[-1]
         if self.config.control:
-            equal = {"training": settings.policy, "tail_share": self.config.base.tail_share}
+            equal = {"training": settings.policy.decisive, "tail_share": self.config.base.tail_share}
             do = functools.partial(train_control, self.run)
             control = self._add(last, CONTROL, do, equal, [self.base, *self.examples], self._model(last, CONTROL))
             self._add_greedy(last, control, CONTROL)
@@ -217,7 +217,7 @@ class _Plan:
 
     @staticmethod
     def _model(number: int, name: str) -> list[str]:
-        return [f"round_{number}/{name}", f"round_{number}/{name}_training"]
+        return [f"round_{number}/{name}{part}" for part in ("", "_training", "_adapters")]
 
 
 def digest(few_shot: str | None) -> str:

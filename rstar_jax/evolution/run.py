@@ -1,10 +1,12 @@
 """What every phase of a run works with: its configuration, its folder, its world; and what the folder holds."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
+from jax.sharding import Mesh
 
 from rstar_jax import models
 from rstar_jax.evolution import progress
@@ -12,6 +14,7 @@ from rstar_jax.evolution.config import EvolutionConfig, Round
 from rstar_jax.evolution.run_folder import RunFolder
 from rstar_jax.evolution.world import World
 from rstar_jax.models import Policy, Preference
+from rstar_jax.partitioning import make_mesh
 from rstar_jax.problems.stored import StoredProblems
 
 EXAMPLES = "examples"  # the set of worked examples
@@ -24,6 +27,11 @@ class Run:
     config: EvolutionConfig
     folder: RunFolder
     world: World | None = None
+
+    @functools.cached_property
+    def training_mesh(self) -> Mesh:
+        """On which models are trained."""
+        return make_mesh(self.config.training_mesh or self.config.mesh)
 
     @property
     def last(self) -> int:
@@ -42,9 +50,9 @@ class Run:
         """A set of problems that a phase has written."""
         return StoredProblems(problems_folder(self.folder.path, name))
 
-    def policy(self, number: int, name: str = "policy", dtype: str | None = None) -> Policy:
-        """The policy of a round, 0 the base; or another of its models."""
-        return models.load(self.folder.round(number) / name, self.world.mesh, dtype)
+    def policy(self, number: int, name: str = "policy", dtype: str | None = None, mesh: Mesh | None = None) -> Policy:
+        """The policy of a round, 0 the base; or another of its models. mesh: by default the one that it decodes on."""
+        return models.load(self.folder.round(number) / name, mesh or self.world.mesh, dtype)
 
     def ppm(self, number: int) -> Preference:
         """The PPM of a round."""

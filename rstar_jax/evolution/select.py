@@ -29,7 +29,7 @@ from rstar_jax.training import batches
 from rstar_jax.trajectory import steps
 from rstar_jax.trajectory.tokenizer import Tokenizer
 
-# problem: its place in its set, by which rows are put in order again. tokens: of all that is learned from together.
+# problem: its place in its set, by which rows are put in order again. tokens: of the whole sequence, or of a text.
 POLICY_FEATURES = {
     "id": tfds.features.Text(),
     "problem": np.int64,
@@ -46,7 +46,9 @@ PREFERENCE_FEATURES = {
     "rejected": tfds.features.Text(),
     "kind": tfds.features.Text(),
     "weight": np.float32,
-    "tokens": np.int32,
+    "prefix_tokens": np.int32,  # the prompt's among them
+    "chosen_tokens": np.int32,
+    "rejected_tokens": np.int32,
 }
 
 
@@ -197,11 +199,14 @@ def preference_rows(
 
 
 def _finished(row: dict[str, Any], shard: int, total: int, tokenizer: Tokenizer) -> dict[str, Any]:
-    """A row with the place of its problem in the whole set, and its length."""
+    """A row with the place of its problem in the whole set, and its lengths."""
     if "response" in row:
-        tokens = len(batches.policy_example(tokenizer, row["question"], row["response"]).tokens)
+        counts = {"tokens": len(batches.policy_example(tokenizer, row["question"], row["response"]))}
     else:
-        prefix = steps.prompt(row["question"]) + row["prefix"]
-        pair = batches.preference_example(tokenizer, prefix, row["chosen"], row["rejected"], 1.0)
-        tokens = max(len(pair.chosen), len(pair.rejected))
-    return {**row, "problem": shard + total * row["problem"], "tokens": tokens}
+        texts = {
+            "prefix": steps.prompt(row["question"]) + row["prefix"],
+            "chosen": row["chosen"],
+            "rejected": row["rejected"],
+        }
+        counts = {f"{name}_tokens": len(tokenizer.encode(text)) for name, text in texts.items()}
+    return {**row, "problem": shard + total * row["problem"], **counts}

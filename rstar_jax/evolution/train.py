@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+import jax
 from etils import epath
 
 from rstar_jax import files, models
@@ -12,10 +14,11 @@ from rstar_jax.evolution import data, progress
 from rstar_jax.evolution.config import Checkpoint
 from rstar_jax.evolution.run import EXAMPLES, Run
 from rstar_jax.evolution.select import policy_data, preference_data
-from rstar_jax.evolution.world import policy_loss, preference_loss
 from rstar_jax.files import rows
-from rstar_jax.models import Policy, Preference
-from rstar_jax.training import TrainingConfig, trainer
+from rstar_jax.models import DecoderConfig, Policy, Preference, lora
+from rstar_jax.models.parameters import is_adapted, is_trained
+from rstar_jax.training import ProgramConfig, TrainingConfig, losses, trainer
+from rstar_jax.training.batches import Batch
 from rstar_jax.trajectory import steps
 from rstar_jax.trajectory.tokenizer import Tokenizer
 
@@ -28,7 +31,7 @@ def make_base(run: Run) -> None:
     """The base of all rounds: a checkpoint that knows the step markers, or a tokenizer and a policy from examples."""
     base = run.config.base
     if isinstance(base, Checkpoint):
-        loaded = models.load(models.find(base.source), run.world.mesh, base.dtype)
+        loaded = models.load(models.find(base.source), run.training_mesh, base.dtype)
         if loaded.tokenizer is None:
             raise FileNotFoundError(f"{base.source}: expected a tokenizer.json there")
         models.save(models.with_markers(loaded), run.folder.round(0) / "policy")
@@ -37,15 +40,15 @@ def make_base(run: Run) -> None:
     corpus = [steps.prompt(problem.question) + problem.solution for problem in examples]
     corpus += [steps.prompt(problem.question) for source in base.questions for problem in source.read(blind=True)]
     tokenizer = Tokenizer.train(corpus, base.model.vocabulary_size)
-    start = models.fresh(base.model, run.world.mesh, tokenizer, run.config.seed)
+    start = models.fresh(base.model, run.training_mesh, tokenizer, run.config.seed)
     config = base.training.on(len(examples))
-    batch_at = data.policy_batches(*_examples(run, config, tokenizer), config)
+    batch_at = data.batches_of(*_examples(run, config, tokenizer), config)
     _keep(run, 0, "policy", _train(run, 0, "policy", start, batch_at, config))
 
 
 def train_policy(run: Run, number: int) -> None:
     """From the base, on the trajectories of this round, or of all so far, and on some worked examples."""
-    settings, base = run.round(number), run.policy(0)
+    settings, base = run.round(number), run.policy(0, mesh=run.training_mesh)
     config = settings.policy
     with _data_sets(run, number, policy_data) as sets:
         own = data.policy_examples(sets, base.tokenizer, config, counted=True)
@@ -61,7 +64,7 @@ def train_policy(run: Run, number: int) -> None:
         config = config.on(len(own), 1 - replay) if own else config.on(len(run.problems(EXAMPLES)))
         sources, shares = _examples(run, config, base.tokenizer) if replay else ([], [])
         shares = [1 - replay, *(replay * share for share in shares)]
-        batch_at = data.policy_batches([own, *sources], shares, config)
+        batch_at = data.batches_of([own, *sources], shares, config)
         trained = _train(run, number, "policy", base, batch_at, config)
     _keep(run, number, "policy", trained)
 
@@ -69,13 +72,14 @@ def train_policy(run: Run, number: int) -> None:
 def train_ppm(run: Run, number: int) -> None:
     """From this round's policy, on the pairs of this round, or of all so far."""
     config = run.round(number).ppm
-    ppm = models.preference_from_policy(run.policy(number), run.config.value_scale)
+    policy = run.policy(number, mesh=run.training_mesh)
+    ppm = models.preference_from_policy(policy, run.config.value_scale)
     with _data_sets(run, number, preference_data) as sets:
         examples = data.preference_examples(sets, ppm.tokenizer, config, counted=True)
         run.folder.add(round=number, name="ppm_left_out", value=examples.left_out, split="train")
         if examples:
-            config = config.on(len(examples))
-            ppm = _train(run, number, "ppm", ppm, data.preference_batches(examples, config), config)
+            config = config.on(int(examples.rows.sum()))
+            ppm = _train(run, number, "ppm", ppm, data.batches_of([examples], [1.0], config), config)
         else:
             progress.say(f"round {number}: no preference pairs, so the PPM prefers nothing")
     _keep(run, number, "ppm", ppm)
@@ -83,9 +87,9 @@ def train_ppm(run: Run, number: int) -> None:
 
 def train_control(run: Run) -> None:
     """What equal steps on the worked examples alone would have given."""
-    config, base = run.config.rounds[-1].policy, run.policy(0)
+    config, base = run.config.rounds[-1].policy, run.policy(0, mesh=run.training_mesh)
     config = config.on(len(run.problems(EXAMPLES)))
-    batch_at = data.policy_batches(*_examples(run, config, base.tokenizer), config)
+    batch_at = data.batches_of(*_examples(run, config, base.tokenizer), config)
     _keep(run, run.last, CONTROL, _train(run, run.last, CONTROL, base, batch_at, config))
 
 
@@ -114,26 +118,77 @@ def fit(
     config: TrainingConfig,
     title: str,
     checkpoints: epath.PathLike | None = None,
+    *,
+    loss: Callable | None = None,
+    held_out: Sequence[Batch] = (),
+    on_step: Callable[[int, trainer.Metrics, trainer.Metrics], None] = lambda step, metrics, speed: None,
+    adapters: epath.PathLike | None = None,
+    base: str = "",
 ) -> tuple[Model, trainer.History]:
-    """One training with its bar: the model, and the metrics of each step. checkpoints: as of `trainer.train`."""
-    loss = preference_loss(start.config) if isinstance(start, Preference) else policy_loss(start.config)
+    """One training with its bar: the model, its adapters merged, and the metrics of each step.
+
+    The model that it begins with is used up. What comes is in the dtype that it had, however it was trained.
+    checkpoints, held_out, on_step: as of `trainer.train`. loss: of `losses`; by default the policy's or the PPM's.
+    adapters: a folder for these alone, where the configuration trains some; base: the name of the model that they are
+        for, as the folder says it.
+    """
+    if loss is None:
+        loss = losses.preference_loss if isinstance(start, Preference) else losses.policy_loss
+    if config.lora is not None:
+        start = lora.with_adapters(start, config.lora, config.seed)
+    model = dataclasses.replace(start.config, dtype=config.dtype or start.config.dtype, parameter_dtype="float32")
+    dtypes = jax.tree.map(lambda x: x.dtype, start.parameters)
     with progress.bar(title, config.steps, "steps") as advance_to:
+
+        def told(step: int, metrics: trainer.Metrics, speed: trainer.Metrics) -> None:
+            advance_to(step + 1, progress.numbers(metrics | speed))
+            on_step(step, metrics, speed)
+
         parameters, history = trainer.train(
-            loss,
+            _loss(loss, model, config),
             start.parameters,
             batch_at,
             config,
             start.mesh,
             checkpoints=checkpoints,
-            on_step=lambda step, values: advance_to(step + 1, progress.numbers(values)),
+            held_out=held_out,
+            on_step=told,
+            model=model,
+            trained=is_trained if config.lora is None else is_adapted,
+            give_away=True,
         )
-    return dataclasses.replace(start, parameters=parameters), history
+    parameters = jax.tree.map(lambda x, dtype: x.astype(dtype), parameters, dtypes)
+    trained = dataclasses.replace(start, parameters=parameters)
+    if config.lora is None:
+        return trained, history
+    if adapters is not None:
+        lora.save(trained, adapters, base)
+    return lora.merged(trained), history
+
+
+def _loss(loss: Callable, model: DecoderConfig, config: TrainingConfig) -> trainer.LossFunction:
+    """One object a model and program, so that a train step is compiled once."""
+    return _bound(loss, model, dataclasses.replace(config.program, microbatch=None))
+
+
+@functools.cache
+def _bound(loss: Callable, model: DecoderConfig, program: ProgramConfig) -> trainer.LossFunction:
+    return functools.partial(loss, model, program)
 
 
 def _train(run: Run, number: int, name: str, start: Model, batch_at: data.BatchAt, config: TrainingConfig) -> Model:
     """One training of a round: its losses in the numbers, and checkpoints from which it goes on if it is killed."""
     title = f"round {number}: train {name}"
-    trained, history = fit(start, batch_at, config, title, _checkpoints(run, number, name))
+    folder = run.folder.round(number)
+    trained, history = fit(
+        start,
+        batch_at,
+        config,
+        title,
+        _checkpoints(run, number, name),
+        adapters=folder / f"{name}_adapters",
+        base=str(run.folder.round(0) / "policy" if isinstance(start, Policy) else folder / "policy"),
+    )
     every = max(config.steps // 20, 1)
     for end in range(every, config.steps + 1, every):
         for key in history[0]:

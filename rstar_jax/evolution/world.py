@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 
 from etils import epath
@@ -13,23 +12,10 @@ from rstar_jax.decoding import DecodingConfig, Engine, Sampling, keep_programs
 from rstar_jax.evaluation import Bench
 from rstar_jax.evolution import progress
 from rstar_jax.evolution.config import WorldConfig
-from rstar_jax.models import DecoderConfig, Policy, Preference
+from rstar_jax.models import Policy, Preference
 from rstar_jax.partitioning import make_mesh
-from rstar_jax.training import losses
 from rstar_jax.trajectory import steps
 from rstar_jax.verifier import Grader, Verifier
-
-
-@functools.cache
-def policy_loss(model: DecoderConfig):
-    """The policy's loss for one model: one object a model, so that its train step is compiled once."""
-    return functools.partial(losses.policy_loss, model)
-
-
-@functools.cache
-def preference_loss(model: DecoderConfig):
-    """The PPM's loss for one model."""
-    return functools.partial(losses.preference_loss, model)
 
 
 def prompt_after(file: str | None) -> Callable[[str], str]:

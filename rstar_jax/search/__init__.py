@@ -24,6 +24,7 @@ from rstar_jax.search.selection import (
     best_trajectories,
     correct_trajectories,
     preference_pairs,
+    valued_steps,
 )
 from rstar_jax.search.storage import (
     Ends,
@@ -78,6 +79,7 @@ __all__ = [
     "solution_answers",
     "tree_answers",
     "tree_key",
+    "valued_steps",
     "vote",
     "write_shard",
 ]

@@ -99,10 +99,21 @@ def preference_pairs(tree: Tree, config: PairConfig) -> list[PreferencePair]:
     return pairs + _trajectory_pairs(tree, config)
 
 
+def valued_steps(tree: Tree, per_side: int = 2) -> list[list[tuple[str, float]]]:
+    """(text, Q) of each step of the best correct and of the worst wrong trajectories: what a PQM learns (Table 8)."""
+    leaves = correct_trajectories(tree, per_side) + _wrong_trajectories(tree)[:per_side]
+    return [[(tree.text[node], tree.q(node)) for node in tree.path(leaf)[1:]] for leaf in leaves]
+
+
 def _trajectory_pairs(tree: Tree, config: PairConfig) -> list[PreferencePair]:
+    right = correct_trajectories(tree, config.per_side)
+    return _pairs(tree, "", right, _wrong_trajectories(tree), "trajectory", config)
+
+
+def _wrong_trajectories(tree: Tree) -> list[int]:
+    """The leaves of wrong answers, that of the lowest mean Q first, without texts that are already there."""
     wrong = [leaf for leaf in tree.answers() if tree.correct[leaf] == 0]
-    wrong = _distinct(tree, sorted(wrong, key=lambda leaf: mean_q(tree, leaf)))
-    return _pairs(tree, "", correct_trajectories(tree, config.per_side), wrong, "trajectory", config)
+    return _distinct(tree, sorted(wrong, key=lambda leaf: mean_q(tree, leaf)))
 
 
 def _pairs(

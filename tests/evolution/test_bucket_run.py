@@ -8,7 +8,8 @@ import pytest
 
 from rstar_jax import configuration, files, main
 from rstar_jax.evaluation import EvaluationConfig, Greedy
-from rstar_jax.evolution import commands
+from rstar_jax.evolution import commands, training_commands
+from rstar_jax.evolution.config import TrainingRun
 from rstar_jax.evolution.evolve import evolve
 from rstar_jax.evolution.run_folder import RunFolder
 from rstar_jax.problems.procedural import ProceduralProblems
@@ -74,8 +75,14 @@ def test_a_whole_run(orbax_bucket, on_a_disk, scripted, capsys):
     ], "checkpoints are removed"
     commands.status(run_dir=str(orbax_bucket))
     commands.report(run_dir=str(orbax_bucket))
-    commands.train_ppm(
-        config=config(), run_dir=str(orbax_bucket), policy=None, data=None, output=str(orbax_bucket / "another")
+    training_commands.train_ppm(
+        config=TrainingRun(ppm=config().rounds[-1].ppm),
+        run_dir=str(orbax_bucket),
+        policy=None,
+        data=None,
+        output=str(orbax_bucket / "another"),
+        coordinator=None,
+        process=None,
     )
     assert "1_evaluate_pairs" in capsys.readouterr().out and files.exists(orbax_bucket / "another" / "value_head.bin")
     evolve(config(), str(orbax_bucket), redo="1_ppm")

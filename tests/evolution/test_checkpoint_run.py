@@ -9,12 +9,12 @@ import pytest
 
 from rstar_jax import files, models
 from rstar_jax.evaluation import EvaluationConfig, Greedy, Samples
-from rstar_jax.evolution import commands
-from rstar_jax.evolution.config import Benchmark, Checkpoint, Pass
+from rstar_jax.evolution import commands, training_commands
+from rstar_jax.evolution.config import Benchmark, Checkpoint, Pass, TrainingRun
 from rstar_jax.evolution.evolve import evolve
 from rstar_jax.evolution.forecast import STEP_TOKENS, STEPS, expansions, size_of
 from rstar_jax.evolution.run_folder import RunFolder, Worker
-from rstar_jax.partitioning import make_mesh
+from rstar_jax.partitioning import MeshConfig, make_mesh
 from rstar_jax.problems import procedural
 from rstar_jax.problems.procedural import ProceduralProblems
 from rstar_jax.problems.sources import FileProblems
@@ -25,12 +25,12 @@ from tests.evolution.scripted import ScriptedWorld, numbers, read_rows
 from tests.evolution.test_evolve import SEARCH, config, settled
 
 ROOMY = dataclasses.replace(SEARCH, rollouts=2, max_prefix_tokens=1500)
-TRAINING = TrainingConfig(epochs=1, batch=4, learning_rate=1e-3, buckets=(1500,))
+TRAINING = TrainingConfig(epochs=1, batch=4, learning_rate=1e-3, buckets=(1500,), packed=True)
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    """Two rounds of GSM8K's shape: a checkpoint, which annotates few-shot, problems of a file."""
+    """Two rounds of GSM8K's shape: a checkpoint annotates few-shot; problems of a file; a training mesh of its own."""
     folder, whole = tmp_path_factory.mktemp("given"), config()
     worked = procedural.generate("chain_sum", 1, 30, split="corpus", seed=0)
     tokenizer = Tokenizer.train([procedural.worked_example(problem) for problem in worked], 300)
@@ -64,6 +64,7 @@ def settings(tmp_path_factory):
             Benchmark(name="late", problems=whole.benchmarks[0].problems, limit=2, rounds="last"),
         ),
         evaluation=EvaluationConfig(measurements=(Greedy(), Samples(n=2))),
+        training_mesh=MeshConfig(data=1, fsdp=2),
         control=False,
         scheduling=SchedulerConfig(patience=None),
         shards=3,
@@ -164,12 +165,33 @@ def test_three_workers_leave_what_one_leaves(settings, run_dir, tmp_path, monkey
 
 def test_a_training_by_command_knows_epochs_too(settings, run_dir, tmp_path, monkeypatch):
     monkeypatch.setattr("rstar_jax.evolution.world.World", ScriptedWorld)
-    given = {"config": settings, "run_dir": str(run_dir), "policy": None, "data": None}
-    commands.train_policy(output=str(tmp_path / "policy"), **given)
-    commands.train_ppm(output=str(tmp_path / "ppm"), **given)
+    config = TrainingRun(policy=settings.rounds[-1].policy, ppm=settings.rounds[-1].ppm, mesh=settings.mesh)
+    given = {
+        "config": config,
+        "run_dir": str(run_dir),
+        "policy": None,
+        "data": None,
+        "coordinator": None,
+        "process": None,
+    }
+    training_commands.train_policy(output=str(tmp_path / "policy"), **given)
+    training_commands.train_ppm(output=str(tmp_path / "ppm"), **given)
     base, trained = models.load(run_dir / "round_0" / "policy"), models.load(tmp_path / "policy")
     assert not np.array_equal(base.parameters["embedding"], trained.parameters["embedding"])
     assert models.load_preference(tmp_path / "ppm").tokenizer == trained.tokenizer
+
+
+def test_an_orm_and_a_pqm_are_trained_from_what_a_run_has(settings, run_dir, tmp_path):
+    config = TrainingRun(ppm=dataclasses.replace(TRAINING, epochs=3), mesh=settings.mesh)
+    given = {"config": config, "run_dir": str(run_dir), "policy": None, "data": None}
+    found = {}
+    for name in ("orm", "pqm"):
+        train = getattr(training_commands, f"train_{name}")
+        train(output=str(tmp_path / name), coordinator=None, process=None, **given)
+        assert np.abs(models.load_preference(tmp_path / name).parameters["value"]).max() > 0
+        found[name] = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+    assert "batch_pair_accuracy" in found["orm"][0] and "batch_pair_accuracy" not in found["pqm"][0]
+    assert found["pqm"][-1]["loss"] < found["pqm"][0]["loss"]
 
 
 def test_a_dry_run_says_what_there_is_to_do(settings, run_dir, tmp_path, capsys):

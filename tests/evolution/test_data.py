@@ -1,5 +1,7 @@
 """From rows to examples: tokenised when asked for; what no batch has room for is left out and counted."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ def policy_examples(texts):
 
 
 def preference_examples(texts):
-    pairs = [{"question": "1", "prefix": "", "chosen": "2", "rejected": text} for text in texts]
+    pairs = [{"question": str(i), "prefix": "", "chosen": "2", "rejected": text} for i, text in enumerate(texts)]
     return data.preference_examples([pairs], TOKENIZER, CONFIG)
 
 
@@ -30,14 +32,14 @@ def test_what_is_too_long_is_left_out_and_counted(examples, texts, kept, capsys)
     found = examples(texts)
     assert len(found) == kept and found.left_out == len(texts) - kept
     said = " ".join(capsys.readouterr().err.split())
-    left_out = f"left out: {len(texts) - kept} of {len(texts)} training examples are longer than 64 tokens"
+    left_out = f"left out: {len(texts) - kept} of {len(texts)} training rows are longer than 64 tokens"
     assert (left_out in said) if kept < len(texts) else not said
 
 
 @pytest.mark.parametrize("examples", [policy_examples, preference_examples])
 @pytest.mark.parametrize("texts", [[LONG], ["1", LONG, LONG]])
 def test_a_training_that_would_lose_most_of_its_examples_does_not_begin(examples, texts):
-    with pytest.raises(ValueError, match=r"of [13] training examples are longer than 64 .*TrainingConfig\.buckets"):
+    with pytest.raises(ValueError, match=r"of [13] training rows are longer than 64 .*TrainingConfig\.buckets"):
         examples(texts)
 
 
@@ -77,7 +79,7 @@ def test_a_row_is_tokenised_when_its_example_is_asked_for(tmp_path, monkeypatch)
         )
         examples = data.policy_examples([found], TOKENIZER, CONFIG, counted=True)
         assert len(examples) == 20 and not made
-        batch_at = data.policy_batches([examples], [1.0], CONFIG)
+        batch_at = data.batches_of([examples], [1.0], CONFIG)
         for step in range(8):  # one window
             batch_at(step)
         assert len(made) == 8
@@ -85,11 +87,70 @@ def test_a_row_is_tokenised_when_its_example_is_asked_for(tmp_path, monkeypatch)
         assert len(data.policy_examples([found], TOKENIZER, CONFIG)) == 21
 
 
-def test_rows_in_memory_are_tokenised_once(monkeypatch):
+def test_rows_in_memory_are_made_once(monkeypatch):
     made = []
     whole = data.batches.policy_example
     monkeypatch.setattr(data.batches, "policy_example", lambda *arguments: made.append(arguments) or whole(*arguments))
-    batch_at = data.policy_batches([policy_examples(["1", "2", "3"])], [1.0], CONFIG)
+    batch_at = data.batches_of([policy_examples(["1", "2", "3"])], [1.0], CONFIG)
     for step in range(20):
         batch_at(step)
-    assert len(made) == 3
+    assert len(made) == 3 + 3  # for their lengths, and for the batches
+
+
+PAIRS = [
+    {"question": "1", "prefix": "a", "chosen": "b", "rejected": "c", "weight": 0.25},
+    {"question": "1", "prefix": "a", "chosen": "b", "rejected": "d", "weight": 0.75},
+    {"question": "1", "prefix": "", "chosen": "b", "rejected": "c"},
+    {"question": "2", "prefix": "a", "chosen": "c", "rejected": "d"},
+]
+
+
+def told(example):
+    """The pairs of an example as texts."""
+    texts = [TOKENIZER.decode(own.tolist()) for own in example.candidates]
+    return {(TOKENIZER.decode(example.prefix.tolist()), texts[a], texts[b], weight) for a, b, weight in example.pairs}
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 2, 0]])
+def test_the_pairs_of_a_node_are_one_example(order):
+    found = data.preference_examples([[PAIRS[i] for i in order]], TOKENIZER, CONFIG)
+    assert sorted(len(example.pairs) for example in found) == [1, 1, 2]
+    wanted = {
+        (steps.prompt(row["question"]) + row["prefix"], row["chosen"], row["rejected"], row.get("weight", 1.0))
+        for row in PAIRS
+    }
+    assert set().union(*map(told, found)) == wanted
+    (node,) = [example for example in found if len(example.pairs) == 2]
+    assert len(node.candidates) == 3 and len(node) == len(node.prefix) + 3
+
+
+def test_a_node_that_is_longer_than_a_row_becomes_several_examples():
+    texts = [f"{'x ' * 6}{own}" for own in range(6)]
+    pairs = [{"question": "1", "prefix": "", "chosen": texts[0], "rejected": text} for text in texts[1:]]
+    found = data.preference_examples([pairs], TOKENIZER, CONFIG)
+    assert found.left_out == 0 and len(found) > 1
+    assert all(len(example) <= CONFIG.max_length for example in found)
+    assert sum(len(example.pairs) for example in found) == len(pairs)
+
+
+def test_a_batch_has_its_pairs_on_average_and_held_out_ones_come_once():
+    pairs = [
+        {"question": str(node), "prefix": "a", "chosen": "b", "rejected": str(own)}
+        for node in range(12)
+        for own in range(1 + 2 * (node % 2))
+    ]
+    found = data.preference_examples([pairs], TOKENIZER, CONFIG)
+    config = dataclasses.replace(CONFIG, batch=6, buckets=(64,), packed=True)
+    assert (len(found), found.rows.sum()) == (12, 24)
+    batch_at = data.batches_of([found], [1.0], config)
+    assert [np.unique(batch_at(step)["weight"]).tolist() for step in range(4)] == [[0.0, 1.0]] * 4
+    assert sum(int(batch_at(step)["weight"].sum()) for step in range(4)) == 24  # an epoch: three nodes a step
+    once = data.each_once(data.Subset(found, [1, 3, 4, 5, 8]), config)
+    assert [int(batch["weight"].sum()) for batch in once] == [7, 4]  # six pairs are about three of these nodes
+
+
+def test_held_out_examples_are_not_learned_from():
+    examples = policy_examples([str(own) for own in range(20)])
+    one, other = data.Subset(examples, [0, 5, 7]), data.Subset(examples, [1, 2])
+    assert texts_of(one) == [texts_of(examples)[place] for place in (0, 5, 7)]
+    assert not set(texts_of(one)) & set(texts_of(other))
