@@ -6,6 +6,8 @@ decode: candidates under full batches of shared prefixes; train: one step of the
 a parameter and token; the peak is that of a large fp32 matrix product, measured in the same run.
 """
 
+import dataclasses
+import functools
 import json
 import time
 
@@ -15,11 +17,10 @@ import gin
 from rstar_jax import configuration
 from rstar_jax.decoding import Engine
 from rstar_jax.evolution.config import EvolutionConfig
-from rstar_jax.evolution.world import policy_loss
 from rstar_jax.models import Decoder, parameters
 from rstar_jax.partitioning import make_mesh
 from rstar_jax.search import Prefix
-from rstar_jax.training import trainer
+from rstar_jax.training import losses, trainer
 from rstar_jax.trajectory.tokenizer import Tokenizer
 from tests.benchmarks import measure
 
@@ -58,16 +59,18 @@ def main() -> None:
     shape = (training.batch, training.buckets[-1])
     batch = {
         "tokens": rng.integers(11, model.vocabulary_size, shape).astype(np.int32),
-        "valid": np.ones(shape, bool),
+        "segments": np.ones(shape, np.int32),
+        "positions": np.broadcast_to(np.arange(shape[1], dtype=np.int32), shape),
         "learn": np.ones(shape, bool),
     }
     seconds: list[float] = []
 
-    def on_step(step: int, metrics: dict[str, float]) -> None:
+    def on_step(step: int, metrics: dict[str, float], speed: dict[str, float]) -> None:
         seconds.append(time.perf_counter())
 
-    steps = training.__class__(steps=3 * REPEATS, batch=training.batch, learning_rate=1e-3, buckets=training.buckets)
-    trainer.train(policy_loss(model), policy, lambda step: batch, steps, mesh, on_step=on_step)
+    training = dataclasses.replace(training, steps=3 * REPEATS, epochs=None, learning_rate=1e-3)
+    loss = functools.partial(losses.policy_loss, model, training.program)
+    trainer.train(loss, policy, lambda step: batch, training, mesh, on_step=on_step)
     step_seconds = float(np.min(np.diff(seconds)))
 
     peak = measure.peak_flops("float32")
