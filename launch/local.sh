@@ -90,14 +90,30 @@ if ! installed; then
     ) 9> "$venv/rstar-lock"
 fi
 
+# Without this JAX looks for a TPU, since its compiler is installed, and warns at length that there is none.
+[[ -e /dev/accel0 || -d /dev/vfio ]] || export JAX_PLATFORMS="${JAX_PLATFORMS-cpu}"
+
 if [[ $mode != test ]]; then
     exec "$venv/bin/rstar" "$mode" "$@"
 fi
 
-tests=("$root/tests")
+run_tests() { "$venv/bin/python" -m pytest --quiet --rootdir "$root" --config-file "$root/pyproject.toml" "$@"; }
+
 for argument in "$@"; do
     # A file or a test of a file says what to run instead of everything.
-    if [[ $argument != -* && ${argument%%::*} == *.py || -d $argument ]]; then tests=(); fi
+    if [[ $argument != -* && ${argument%%::*} == *.py || -d $argument ]]; then
+        run_tests "$@"
+        exit
+    fi
 done
-exec "$venv/bin/python" -m pytest --quiet --rootdir "$root" --config-file "$root/pyproject.toml" \
-    ${tests[@]+"${tests[@]}"} "$@"
+# In as many processes as there are cores: most of a test is a compilation, which keeps one busy. Those of the verifier
+# say how many seconds something may take, so they have the machine to themselves.
+status=5 # pytest's word for no tests, which is right only if neither part has some
+part() {
+    local code=0
+    run_tests "$@" || code=$?
+    if [[ $status == 5 || ($status == 0 && $code != 5) ]]; then status=$code; fi
+}
+part "$root/tests/verifier" "$@"
+[[ $status == 2 ]] || part "$root/tests" --ignore="$root/tests/verifier" --numprocesses=auto --dist=worksteal "$@"
+exit "$status"
