@@ -1,6 +1,7 @@
 """The peer of `tests.benchmarks.train`: python torch_train.py MODEL STEPS prints {"seconds": the least of a step}."""
 
 import json
+import os
 import sys
 import time
 
@@ -13,6 +14,7 @@ ROWS, LENGTH = 8, 256
 def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
     model.train()
+    torch.set_num_threads(os.cpu_count())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     tokens = torch.randint(0, 1000, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
     seconds = []

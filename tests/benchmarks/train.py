@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument("--peer", default=sys.executable)
     parser.add_argument("--steps", type=int, default=4)
     flags = parser.parse_args()
-    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    mesh = make_mesh(MeshConfig(data=-1, cpu_devices=os.cpu_count()))  # as gin/local.gin: a device a core
     model = models.load(flags.model, mesh, "float32")
     config = TrainingConfig(steps=flags.steps, batch=ROWS, learning_rate=1e-5, buckets=(LENGTH,))
     rng = np.random.default_rng(0)
@@ -95,10 +96,10 @@ def main() -> None:
         "ratio": None if theirs is None else theirs / ours,
     }
     solutions = examples(model, pathlib.Path(flags.problems))
-    own = [solutions[i] for i in rng.permutation(len(solutions))[: 4 * ROWS]]
+    own = [solutions[i] for i in rng.permutation(len(solutions))[: 2 * ROWS]]
     padded = batches.policy_batch(own, (128, 192, 256, 384, LONG))
     packed = batches.policy_batch(own, (LONG,), packed=True)
-    config = dataclasses.replace(config, program=ProgramConfig(microbatch=4))
+    config = dataclasses.replace(config, steps=2, program=ProgramConfig(microbatch=4))
     kinds = {"padded": padded, "packed": packed}
     times = {name: seconds_a_step(model, lambda step, own=batch: own, config) for name, batch in kinds.items()}
     real = sum(map(len, own))
