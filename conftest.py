@@ -11,9 +11,8 @@ assert "jax" not in sys.modules, "a pytest plugin has imported jax before confte
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-if (
-    "xla_backend_optimization_level" not in os.environ["XLA_FLAGS"]
-):  # most of a test of a small model is its compilation
+# Most of a test of a small model is its compilation.
+if "xla_backend_optimization_level" not in os.environ["XLA_FLAGS"]:
     os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

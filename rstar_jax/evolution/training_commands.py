@@ -32,88 +32,49 @@ from rstar_jax.training.metrics import MetricsWriter
 Row = dict[str, Any]
 
 
-def train_policy(
-    *,
-    config: TrainingRun,
-    run_dir: str,
-    policy: str | None,
-    data: str | None,
-    output: str,
-    coordinator: str | None,
-    process: str | None,
-) -> None:
-    """Trains `policy` (by default the base of the run) on {"question", "response"} rows; writes a model to `output`.
+def train_policy(*, config: TrainingRun, **flags: str | None) -> None:
+    """Trains a policy (by default from the base of the run) on {"question", "response"} rows.
 
-    data: a JSONL file or a data set folder; by default the policy's data of the run's last round.
-    coordinator, process: of trainings in several processes (`processes.join`).
+    flags, of all modes here: see `_Job`. data: by default the policy's data of the run's last round.
     """
-    settings = _settings(config.policy, "policy")
-    job = _Job(config, settings, output, coordinator, process)
-    start = job.load(policy or of_run(run_dir, "policy", 0))
-    with _rows(data or of_run(run_dir, "policy_data"), ("question", "response")) as rows:
+    job = _Job("policy", config, config.policy, **flags)
+    start = job.load(0)
+    with job.rows("policy_data", ("question", "response")) as rows:
         job.run(start, rows, training_data.policy_examples, losses.policy_loss)
 
 
-def train_ppm(
-    *,
-    config: TrainingRun,
-    run_dir: str,
-    policy: str | None,
-    data: str | None,
-    output: str,
-    coordinator: str | None,
-    process: str | None,
-) -> None:
-    """Trains a PPM from `policy` (by default the run's last) on {"question", "prefix", "chosen", "rejected"} rows.
+def train_ppm(*, config: TrainingRun, **flags: str | None) -> None:
+    """Trains a PPM from a policy (by default the run's last) on {"question", "prefix", "chosen", "rejected"} rows.
 
-    data: as of `train_policy`, the preference data. Writes a model to `output`.
+    data: by default the preference data of the run's last round.
     """
-    job = _Job(config, _settings(config.ppm, "ppm"), output, coordinator, process)
-    start = job.load_preference(policy or of_run(run_dir, "policy"))
-    with _rows(data or of_run(run_dir, "preference_data"), ("question", "prefix", "chosen", "rejected")) as rows:
+    job = _Job("ppm", config, config.ppm, **flags)
+    start = job.load_preference()
+    with job.rows("preference_data", ("question", "prefix", "chosen", "rejected")) as rows:
         job.run(start, rows, training_data.preference_examples, losses.preference_loss)
 
 
-def train_orm(
-    *,
-    config: TrainingRun,
-    run_dir: str,
-    policy: str | None,
-    data: str | None,
-    output: str,
-    coordinator: str | None,
-    process: str | None,
-) -> None:
-    """Trains an ORM from `policy` on pairs of whole solutions: {"question", "chosen", "rejected"} rows.
+def train_orm(*, config: TrainingRun, **flags: str | None) -> None:
+    """Trains an ORM from a policy on pairs of whole solutions: {"question", "chosen", "rejected"} rows.
 
-    data: a JSONL file; or preference data, by default those of the run's last round, of which the pairs of
-    trajectories are taken. Writes a model to `output`.
+    data: by default as of `train_ppm`; of preference data the pairs of trajectories are taken.
     """
-    job = _Job(config, _settings(config.ppm, "ppm"), output, coordinator, process)
-    start = job.load_preference(policy or of_run(run_dir, "policy"))
-    with _rows(data or of_run(run_dir, "preference_data"), ("question", "chosen", "rejected")) as rows:
+    job = _Job("orm", config, config.ppm, **flags)
+    start = job.load_preference()
+    with job.rows("preference_data", ("question", "chosen", "rejected")) as rows:
         whole = [{"prefix": "", **row} for row in rows if row.get("kind", "trajectory") == "trajectory"]
         job.run(start, whole, training_data.preference_examples, losses.preference_loss)
 
 
-def train_pqm(
-    *,
-    config: TrainingRun,
-    run_dir: str,
-    policy: str | None,
-    data: str | None,
-    output: str,
-    coordinator: str | None,
-    process: str | None,
-) -> None:
-    """Trains a PQM from `policy`, which regresses on Q: {"question", "steps": [{"text", "value"}, ...]} rows.
+def train_pqm(*, config: TrainingRun, **flags: str | None) -> None:
+    """Trains a PQM from a policy, which regresses on Q: {"question", "steps": [{"text", "value"}, ...]} rows.
 
     data: a JSONL file; by default the best correct and the worst wrong trajectories of each tree of the run's last
-    round. Writes a model to `output`.
+    round.
     """
-    job = _Job(config, _settings(config.ppm, "ppm"), output, coordinator, process)
-    start = job.load_preference(policy or of_run(run_dir, "policy"))
-    rows = _valued_rows(run_dir) if data is None else jsonl.read_rows(data, ("question", "steps"))
+    job = _Job("pqm", config, config.ppm, **flags)
+    start = job.load_preference()
+    rows = _valued_rows(job.run_dir) if job.data is None else jsonl.read_rows(job.data, ("question", "steps"))
     job.run(start, rows, training_data.value_examples, losses.value_loss)
 
 
@@ -130,35 +91,67 @@ def _valued_rows(run_dir: str) -> list[Row]:
 
 
 class _Job:
-    """One training, from the command line."""
+    """One training, from the command line.
+
+    run_dir: the run whose models and data are taken where none are named. policy: a model folder. data: a JSONL file or
+    a data set folder. output: where the model is written. coordinator, process: of trainings in several processes
+    (`processes.join`).
+    """
 
     def __init__(
-        self, config: TrainingRun, settings: TrainingConfig, output: str, coordinator: str | None, process: str | None
+        self,
+        kind: str,
+        config: TrainingRun,
+        settings: TrainingConfig | None,
+        *,
+        run_dir: str,
+        policy: str | None,
+        data: str | None,
+        output: str,
+        coordinator: str | None,
+        process: str | None,
     ):
+        if settings is None:
+            field = "policy" if kind == "policy" else "ppm"
+            raise ValueError(f"TrainingRun.{field}: expected a TrainingConfig, such as gin/training has")
         processes.join(coordinator, process)
         keep_programs()
-        self._config, self._settings, self._folder = config, settings, epath.Path(output)
+        self.run_dir, self.data = run_dir, data
+        self._kind, self._config, self._settings = kind, config, settings
+        self._policy, self._folder = policy, epath.Path(output)
         self._mesh = make_mesh(config.mesh, every=True)
-        self._from = ""
 
-    def load(self, source: str | epath.Path) -> models.Policy:
-        """The model to begin with."""
-        self._from = str(source)
-        found = models.load(source, self._mesh, self._config.dtype)
+    def load(self, number: int | None = None) -> models.Policy:
+        """The model to begin with: the one that was named, or that of a round of the run, by default the last.
+
+        Raises: FileExistsError for a folder that holds a model; ValueError for one that another training has begun.
+        """
+        self._policy = str(self._policy or of_run(self.run_dir, "policy", number))
+        if processes.is_first():
+            self._begin()
+        found = models.load(self._policy, self._mesh, self._config.dtype)
         if found.tokenizer is None or not found.tokenizer.knows_markers:
             raise ValueError(
-                f"--policy={source}: its tokenizer does not know the step markers; `rstar import` adds them"
+                f"--policy={self._policy}: its tokenizer does not know the step markers; `rstar import` adds them"
             )
         return found
 
-    def load_preference(self, source: str | epath.Path) -> models.Preference:
+    def load_preference(self) -> models.Preference:
         """The same, with a head of zeros."""
-        return models.preference_from_policy(self.load(source), self._config.value_scale)
+        return models.preference_from_policy(self.load(), self._config.value_scale)
+
+    @contextlib.contextmanager
+    def rows(self, name: str, fields: tuple[str, ...]) -> Iterator[Sequence[Row]]:
+        """Training rows: those of `data`, or the data set of this name of the run's last round that has one."""
+        source = self.data or of_run(self.run_dir, name)
+        if not epath.Path(source).is_dir():
+            yield jsonl.read_rows(source, fields)
+            return
+        with Rows(source) as found:
+            yield found
 
     def run(self, start: Model, rows: Sequence[Row], make: Callable, loss: Callable) -> None:
         """Trains and writes, or goes on; prints the folder of the model."""
-        if processes.is_first():
-            self._begin()
         settings = self._settings
         examples = make([rows], start.tokenizer, settings)
         learned, kept = _apart(examples, self._config.held_out, settings.seed)
@@ -174,7 +167,7 @@ class _Job:
                 held_out=training_data.each_once(kept, settings),
                 on_step=lambda step, values, speed: metrics.add(step, values | speed),
                 adapters=self._folder / "adapters",
-                base=self._from,
+                base=self._policy,
             )
             metrics.complete(history)
         models.save(trained, self._folder)
@@ -184,10 +177,20 @@ class _Job:
             print(self._folder)
 
     def _begin(self) -> None:
-        """Refuses a folder that holds a model, or that other settings have begun."""
+        """Refuses a folder that holds a model, or that another training has begun."""
         if models.is_model(self._folder):
             raise FileExistsError(f"--output={self._folder}: holds a model; expected a new folder")
-        told = f"# trained from {self._from}\n" + configuration.operative(self._settings.decisive, "training")
+        config = self._config
+        settings = {
+            "kind": self._kind,
+            "policy": self._policy,
+            "data": self.data or self.run_dir,
+            "training": self._settings.decisive,
+            "value_scale": config.value_scale,
+            "dtype": config.dtype,
+            "held_out": config.held_out,
+        }
+        told = "".join(configuration.operative(value, name) for name, value in settings.items())
         RunFolder(self._folder).check_configuration(told, flag="--output")
 
 
@@ -216,12 +219,6 @@ class _Metrics:
             self._writer.complete(history)
 
 
-def _settings(settings: TrainingConfig | None, name: str) -> TrainingConfig:
-    if settings is None:
-        raise ValueError(f"TrainingRun.{name}: expected a TrainingConfig, such as gin/training has")
-    return settings
-
-
 def _apart(examples: Examples, share: float, seed: int) -> tuple[Examples | Subset, Subset]:
     """(examples to learn from, held-out ones), drawn by the seed."""
     count = round(share * len(examples))
@@ -229,13 +226,3 @@ def _apart(examples: Examples, share: float, seed: int) -> tuple[Examples | Subs
         return examples, Subset(examples, [])
     order = np.random.default_rng(seed).permutation(len(examples)).tolist()
     return Subset(examples, sorted(order[count:])), Subset(examples, sorted(order[:count]))
-
-
-@contextlib.contextmanager
-def _rows(source: str | epath.Path, fields: tuple[str, ...]) -> Iterator[Sequence[Row]]:
-    """Training rows from a JSONL file or a data set folder."""
-    if not epath.Path(source).is_dir():
-        yield jsonl.read_rows(str(source), fields)
-        return
-    with Rows(source) as found:
-        yield found

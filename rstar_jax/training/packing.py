@@ -4,8 +4,8 @@ import bisect
 from collections.abc import Sequence
 
 
-def pack(lengths: Sequence[int], length: int, rows: int = 1) -> list[list[int]]:
-    """Places of sequences, row by row, none longer than `length` in all; a multiple of `rows` rows, the last empty.
+def pack(lengths: Sequence[int], length: int) -> list[list[int]]:
+    """Places of sequences, row by row, none longer than `length` in all.
 
     Best fit decreasing: the longest first, each into the fullest row that has room for it. Of equal ones the first.
 
@@ -25,5 +25,4 @@ def pack(lengths: Sequence[int], length: int, rows: int = 1) -> list[list[int]]:
             room, row = free.pop(at)
             packed[row].append(place)
             bisect.insort(free, (room - own, row))
-    packed += [[] for _ in range(-len(packed) % rows)]
     return packed

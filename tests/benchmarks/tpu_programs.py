@@ -13,25 +13,21 @@ import argparse
 import dataclasses
 import json
 import math
-import os
 import time
 
-os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # it takes no TPU from another process
+from tests.benchmarks import ahead_of_time, hlo  # before JAX, which asks the environment when it is imported
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-from jax.experimental import topologies  # noqa: E402
-from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
+# isort: split
 
-import gin  # noqa: E402
-from rstar_jax import configuration  # noqa: E402
-from rstar_jax.decoding import batch, cache, decode  # noqa: E402
-from rstar_jax.decoding.sampling import Sampling  # noqa: E402
-from rstar_jax.decoding.shards import SHARD, shards  # noqa: E402
-from rstar_jax.models import Decoder, DecoderConfig, parameters  # noqa: E402
-from rstar_jax.partitioning import MeshConfig, make_mesh  # noqa: E402
-from tests.benchmarks import hlo  # noqa: E402
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rstar_jax.decoding import batch, cache, decode
+from rstar_jax.decoding.sampling import Sampling
+from rstar_jax.decoding.shards import SHARD, shards
+from rstar_jax.models import Decoder, DecoderConfig, parameters
+from rstar_jax.partitioning import MeshConfig, make_mesh
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,14 +58,8 @@ PAGE, SAMPLES, ROOM, STEPS, POOL_TOKENS = 16, 16, 224, 32, 65_536
 
 def compiled(case: Case):
     """The program of one chunk; also the model and the mesh that it was compiled for."""
-    gin.clear_config()
-    configuration.parse([f"models/{case.model}.gin"], [])
-    config = gin.get_configurable(DecoderConfig)()
-    config = dataclasses.replace(config, dtype="bfloat16", parameter_dtype="bfloat16")
-    topology = topologies.get_topology_desc(
-        platform="tpu", topology_name=case.topology, chips_per_host_bounds=[2, 2, 1]
-    )
-    mesh = make_mesh(MeshConfig(tensor=case.tensor), list(topology.devices))
+    config = ahead_of_time.model(case.model, dtype="bfloat16", parameter_dtype="bfloat16")
+    mesh = make_mesh(MeshConfig(tensor=case.tensor), ahead_of_time.devices(case.topology))
     shape, count = case.shape, shards(mesh)
 
     def array(spec: PartitionSpec, dtype, *size: int) -> jax.ShapeDtypeStruct:
@@ -101,15 +91,7 @@ def figures(case: Case) -> dict:
     start = time.perf_counter()
     program, config, mesh = compiled(case)
     seconds = time.perf_counter() - start
-    memory = program.memory_analysis()
-    peak = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-    line = {
-        "rows": shards(mesh) * case.nodes * case.lanes,
-        "compile_seconds": seconds,
-        "argument_bytes": memory.argument_size_in_bytes,
-        "temporary_bytes": memory.temp_size_in_bytes,
-        "peak_bytes": peak - memory.alias_size_in_bytes,
-    }
+    line = {"rows": shards(mesh) * case.nodes * case.lanes, "compile_seconds": seconds} | ahead_of_time.memory(program)
     try:
         text = program.as_text()
     except jax.errors.JaxRuntimeError:

@@ -14,24 +14,20 @@ import dataclasses
 import functools
 import json
 import math
-import os
 import time
 
-os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # it takes no TPU from another process
+from tests.benchmarks import ahead_of_time, hlo  # before JAX, which asks the environment when it is imported
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-from jax.experimental import topologies  # noqa: E402
-from jax.sharding import Mesh  # noqa: E402
+# isort: split
 
-import gin  # noqa: E402
-from rstar_jax import configuration  # noqa: E402
-from rstar_jax.models import Decoder, DecoderConfig, Lora, PreferenceModel, parameters  # noqa: E402
-from rstar_jax.partitioning import MeshConfig, make_mesh, sharding  # noqa: E402
-from rstar_jax.training import ProgramConfig, TrainingConfig, losses, step, throughput  # noqa: E402
-from tests.benchmarks import hlo  # noqa: E402
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from rstar_jax.models import Decoder, DecoderConfig, Lora, PreferenceModel, parameters
+from rstar_jax.partitioning import MeshConfig, make_mesh, sharding
+from rstar_jax.training import ProgramConfig, TrainingConfig, losses, step, throughput
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,28 +55,23 @@ CASES = {
     "1.5b-lora-v5e-1": Case(model="qwen2.5_math_1.5b", topology="v5e:1x1", fsdp=1, rows=1, lora=16),
     "phi3-sft-v5e-16": Case(model="phi3_mini", topology="v5e:4x4", fsdp=16, rows=16),
 }
-# Of a chip: HBM that a program has, bytes a second over its links (both directions of all of them together).
+# Of a chip: HBM that a program has; bytes a second over its links, both directions of all of them; operations a second.
 HBM = {"v5e": 15.75 * 2**30, "v6e": 31.25 * 2**30}
 LINKS = {"v5e": 200e9, "v6e": 448e9}
-PEAK = {"v5e": 197e12, "v6e": 918e12}
+PEAK = {"v5e": throughput.PEAK["TPU v5e"], "v6e": throughput.PEAK["TPU v6e"]}
 PAIRS = 16  # of a row
 
 
 def model_of(case: Case) -> DecoderConfig:
     """The model as it is trained: bf16 over fp32 parameters."""
-    gin.clear_config()
-    configuration.parse([f"models/{case.model}.gin"], [])
     lora = None if case.lora is None else Lora(rank=case.lora)
-    config = gin.get_configurable(DecoderConfig)()
-    return dataclasses.replace(config, dtype="bfloat16", parameter_dtype="float32", lora=lora)
+    return ahead_of_time.model(case.model, dtype="bfloat16", parameter_dtype="float32", lora=lora)
 
 
 def compiled(case: Case, effort: float = -1.0):
     """The train step; also the model and the mesh that it was compiled for."""
     model = model_of(case)
-    bounds = [1, 1, 1] if case.topology.endswith("1x1") else [2, 2, 1]
-    topology = topologies.get_topology_desc(platform="tpu", topology_name=case.topology, chips_per_host_bounds=bounds)
-    mesh = make_mesh(MeshConfig(data=1, fsdp=case.fsdp), list(topology.devices)[: case.fsdp])
+    mesh = make_mesh(MeshConfig(data=1, fsdp=case.fsdp), ahead_of_time.devices(case.topology)[: case.fsdp])
     attention = "splash" if case.kind == "sft" else "xla"
     program = ProgramConfig(remat=case.remat, attention=attention, loss_chunk=case.loss_chunk)
     config = TrainingConfig(steps=1, batch=1, learning_rate=1e-5)
@@ -113,18 +104,9 @@ def figures(case: Case) -> dict:
     """What the compiler says of one case."""
     start = time.perf_counter()
     program, model, mesh = compiled(case)
-    memory = program.memory_analysis()
-    peak = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-    peak -= memory.alias_size_in_bytes
     chip = case.topology.partition(":")[0]
-    line = {
-        "compile_seconds": time.perf_counter() - start,
-        "argument_bytes": memory.argument_size_in_bytes,
-        "temporary_bytes": memory.temp_size_in_bytes,
-        "peak_bytes": peak,
-        "hbm_share": peak / HBM[chip],
-        "layer_bytes": layer_bytes(case, model, mesh),
-    }
+    line = {"compile_seconds": time.perf_counter() - start} | ahead_of_time.memory(program)
+    line |= {"hbm_share": line["peak_bytes"] / HBM[chip], "layer_bytes": layer_bytes(case, model, mesh)}
     try:
         text = program.as_text()
     except jax.errors.JaxRuntimeError:

@@ -1,6 +1,7 @@
 """What a run may be made of, and the gin files of runs."""
 
 import dataclasses
+import pathlib
 
 import pytest
 
@@ -59,6 +60,22 @@ def test_epochs_are_as_many_steps_as_the_examples_need():
 def read(*files, bindings=()):
     configuration.parse(list(files), list(bindings))
     return gin.get_configurable(EvolutionConfig)()
+
+
+MESHES = pathlib.Path(configuration.__file__).parent.parent / "gin" / "meshes"
+
+
+@pytest.mark.parametrize("name", sorted(path.name.removesuffix("_train.gin") for path in MESHES.glob("*_train.gin")))
+def test_a_run_trains_on_all_chips_and_decodes_whole_models(name):
+    files = ["runs/paper_7b.gin", f"meshes/{name}_train.gin", f"meshes/{name}_decode.gin"]
+    paper = read(*files, bindings=["ANNOTATOR='some/model'"])
+    chips = int(name.rpartition("_")[2])
+    assert (paper.training_mesh.data, paper.training_mesh.fsdp, paper.training_mesh.tensor) == (1, chips, 1)
+    assert paper.mesh.fsdp == 1 and 4 % paper.mesh.tensor == 0  # as many key-value heads as the model has
+    for own in paper.rounds:
+        for program in (own.policy.program, own.ppm.program):
+            assert (program.remat, program.microbatch) == ("layer", chips)
+        assert (own.policy.program.attention, own.ppm.program.attention) == ("splash", "xla")
 
 
 @pytest.mark.parametrize("run", ["runs/paper_7b.gin", "runs/paper_1.5b.gin"])

@@ -190,6 +190,9 @@ def test_a_folder_of_another_training_or_of_a_model_is_refused(inputs, whole, tm
     end(jobs)
     assert end(start(inputs, output, 1, 2, "--gin.TrainingConfig.learning_rate=1e-4")) == [2]
     assert "learning_rate = 0.0001" in log(output)
+    (inputs / "other.jsonl").write_text((inputs / "rows.jsonl").read_text())
+    assert end(start(inputs, output, 1, 2, f"--data={inputs / 'other.jsonl'}")) == [2]
+    assert "other.jsonl" in log(output)
 
 
 @pytest.mark.parametrize(

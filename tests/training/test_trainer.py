@@ -36,6 +36,16 @@ class Killed(Exception):
     pass
 
 
+def killed_at(last):
+    """An `on_step` that ends the training there."""
+
+    def on_step(step, metrics, speed):
+        if step == last:
+            raise Killed
+
+    return on_step
+
+
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_resumed_equals_uninterrupted(tmp_path, optimizer):
     config = dataclasses.replace(CONFIG, optimizer=optimizer)
@@ -43,12 +53,8 @@ def test_resumed_equals_uninterrupted(tmp_path, optimizer):
     start = parameters.initialise(Decoder, MODEL, mesh, 0)
     whole, history = trainer.train(LOSS, start, batch_at(), config, mesh)
 
-    def kill(step, metrics, speed):
-        if step == 5:
-            raise Killed
-
     with pytest.raises(Killed):
-        trainer.train(LOSS, start, batch_at(), config, mesh, checkpoints=tmp_path / "run", on_step=kill)
+        trainer.train(LOSS, start, batch_at(), config, mesh, checkpoints=tmp_path / "run", on_step=killed_at(5))
     seen = []
     resumed, again = trainer.train(
         LOSS, start, batch_at(), config, mesh, checkpoints=tmp_path / "run", on_step=lambda step, *_: seen.append(step)
@@ -63,12 +69,8 @@ def test_a_killed_training_goes_on_on_another_mesh(tmp_path):
     start = parameters.initialise(Decoder, MODEL, first, 0)
     whole, history = trainer.train(LOSS, start, batch_at(), CONFIG, first)
 
-    def kill(step, metrics, speed):
-        if step == 5:
-            raise Killed
-
     with pytest.raises(Killed):
-        trainer.train(LOSS, start, batch_at(), CONFIG, first, checkpoints=tmp_path / "run", on_step=kill)
+        trainer.train(LOSS, start, batch_at(), CONFIG, first, checkpoints=tmp_path / "run", on_step=killed_at(5))
     moved = jax.tree.map(jax.device_put, start, parameters.shardings(Decoder, MODEL, second))
     resumed, again = trainer.train(LOSS, moved, batch_at(), CONFIG, second, checkpoints=tmp_path / "run")
     assert again[:3] == history[:3]

@@ -216,6 +216,7 @@ def test_graders_end_with_their_host(tmp_path, number):
     host = subprocess.Popen(
         [sys.executable, "-m", "rstar_jax.main", "grade", f"--input={hard}", f"--output={tmp_path}/out"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit it ignored
     )  # fmt: skip
     try:
         children = _wait_for(lambda: _descendants(host.pid) if len(_descendants(host.pid)) >= 2 else None, 60)
