@@ -124,11 +124,11 @@ class _Job:
     def load(self, number: int | None = None) -> models.Policy:
         """The model to begin with: the one that was named, or that of a round of the run, by default the last.
 
-        Raises: FileExistsError for a folder that holds a model; ValueError for one that another training has begun.
+        Raises: FileExistsError for an output that holds a model. ValueError for a policy that knows no markers.
         """
+        if models.is_model(self._folder):
+            raise FileExistsError(f"--output={self._folder}: holds a model; expected a new folder")
         self._policy = str(self._policy or of_run(self.run_dir, "policy", number))
-        if processes.is_first():
-            self._begin()
         found = models.load(self._policy, self._mesh, self._config.dtype)
         if found.tokenizer is None or not found.tokenizer.knows_markers:
             raise ValueError(
@@ -154,6 +154,8 @@ class _Job:
         """Trains and writes, or goes on; prints the folder of the model."""
         settings = self._settings
         examples = make([rows], start.tokenizer, settings)
+        if processes.is_first():
+            self._begin()
         learned, kept = _apart(examples, self._config.held_out, settings.seed)
         settings = settings.on(int(learned.rows.sum()))
         with _Metrics(self._folder) as metrics:
@@ -177,9 +179,7 @@ class _Job:
             print(self._folder)
 
     def _begin(self) -> None:
-        """Refuses a folder that holds a model, or that another training has begun."""
-        if models.is_model(self._folder):
-            raise FileExistsError(f"--output={self._folder}: holds a model; expected a new folder")
+        """Makes the output this training's, whose model and data are known by now; refuses that of another."""
         config = self._config
         settings = {
             "kind": self._kind,
